@@ -1,0 +1,8 @@
+"""The one exception that a person, not a programmer, is meant to read."""
+
+
+class UserError(Exception):
+    """What the user gave cannot be used; the message says what, and what is allowed instead.
+
+    The command line prints it without a traceback and exits with status 2.
+    """
