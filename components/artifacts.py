@@ -1,0 +1,16 @@
+"""Artifact types of this project's own nodes.
+
+Kubeflow imports a custom type by its TYPE_NAME as a Python path, so each is reachable as
+`components.<Class>`, and PROPERTIES cannot be declared there: values travel as custom properties.
+"""
+
+from tfx.types.artifact import Artifact
+
+
+class DataApproval(Artifact):
+    """`approval.json`: what the DataGate looked at, and that nothing was found.
+
+    Custom properties: none. Nodes that must not run on unapproved data depend on it.
+    """
+
+    TYPE_NAME = "components.DataApproval"
