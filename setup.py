@@ -67,7 +67,13 @@ setuptools.setup(
         include=[
             f"{room}{suffix}"
             for room in (
-                "components", "ingestion", "kubeflow", "models", "pipeline", "schema", "serving",
+                "components",
+                "ingestion",
+                "kubeflow",
+                "models",
+                "pipeline",
+                "schema",
+                "serving",
             )
             for suffix in ("", ".*")
         ]

@@ -1,0 +1,268 @@
+"""The typed configuration of a run: defaults, a preset over them, single keys over that.
+
+A preset is a YAML file in `pipeline/presets/` (or any path) that overrides defaults; the command
+line overrides single keys by `--set trainer.epochs=3`. Each room's own settings are dataclasses
+of that room, composed here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_type_hints
+
+import yaml
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from components.caption_evaluator.config import EvaluatorConfig
+from components.serving_validator.config import ServingValidatorConfig
+from ingestion.config import IngestConfig
+from models.config import (
+    STRICT,
+    DecodingConfig,
+    EncoderConfig,
+    ModelConfig,
+    Positive,
+    TextConfig,
+    TrainerConfig,
+)
+from pipeline.errors import UserError
+
+PRESETS = Path(__file__).with_name("presets")
+
+
+@dataclass(frozen=True, config=STRICT)
+class SampleConfig:
+    """The generated data set: scenes of coloured shapes.
+
+    Attributes:
+      seed: Seeds scenes and captions.
+      train: Scenes in the train split.
+      val: Scenes in the val split.
+      test: Scenes in the test split, of combinations that train does not show.
+    """
+
+    seed: int = 7
+    train: Positive = 2000
+    val: Positive = 150
+    test: Positive = 200
+
+
+@dataclass(frozen=True, config=STRICT)
+class DataConfig:
+    """Where photographs and captions come from.
+
+    Attributes:
+      source: Folder of a data set in one of the forms `captioner ingest` reads, or "sample" for
+        the generated one.
+      sample: Size of the generated data set; used with source "sample" only.
+      ingest: How the source becomes TFRecords.
+    """
+
+    source: str = "sample"
+    sample: SampleConfig = SampleConfig()
+    ingest: IngestConfig = IngestConfig()
+
+
+@dataclass(frozen=True, config=STRICT)
+class DataGateConfig:
+    """What, beside schema anomalies, stops a run before anything is trained.
+
+    Attributes:
+      drift: Feature name to the largest distance allowed between the previous run's train split
+        and this one's: L-infinity for strings, Jensen-Shannon divergence for numbers.
+    """
+
+    drift: dict[str, Annotated[float, Field(gt=0, le=1)]] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True, config=STRICT)
+class FeaturizerConfig:
+    """How frozen encoders are applied.
+
+    Attributes:
+      batch_size: Images per call of the encoder.
+    """
+
+    batch_size: Positive = 32
+
+
+@dataclass(frozen=True, config=STRICT)
+class SelectorConfig:
+    """How the champion is chosen among blessed candidates.
+
+    Attributes:
+      metric: Name of the metric compared; higher is better.
+    """
+
+    metric: str = "bleu_4"
+
+
+@dataclass(frozen=True, config=STRICT)
+class PipelineConfig:
+    """Everything a run can be told.
+
+    Attributes:
+      name: Pipeline name in the metadata store: lower case letters, digits and dashes.
+      run_root: Folder of data, artifacts, metadata, logs and pushed models; default `runs/<name>`.
+      models: Captioning models to train, by name. The first two are those the project is about,
+        `cnn_lstm` and `resnet_gru`.
+      beam_pipeline_args: Passed to every Beam stage: runner, workers, staging locations.
+    """
+
+    models: Annotated[dict[str, ModelConfig], Field(min_length=1)]
+    evaluator: EvaluatorConfig
+    serving_validator: ServingValidatorConfig
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")] = "captioner"
+    run_root: str = ""
+    data: DataConfig = DataConfig()
+    text: TextConfig = TextConfig()
+    data_gate: DataGateConfig = DataGateConfig()
+    featurizer: FeaturizerConfig = FeaturizerConfig()
+    trainer: TrainerConfig = TrainerConfig()
+    decoding: DecodingConfig = DecodingConfig()
+    selector: SelectorConfig = SelectorConfig()
+    beam_pipeline_args: list[str] = dataclasses.field(
+        default_factory=lambda: ["--direct_running_mode=in_memory", "--direct_num_workers=1"]
+    )
+
+    @property
+    def root(self) -> Path:
+        """`run_root`, or its default."""
+        return Path(self.run_root or f"runs/{self.name}").absolute()
+
+    def frozen_encoders(self) -> dict[str, EncoderConfig]:
+        """The frozen encoders the models need, by a name unique in this configuration."""
+        encoders: dict[str, EncoderConfig] = {}
+        for model in self.models.values():
+            if not model.encoder.trainable and model.encoder not in encoders.values():
+                taken = sum(known.name == model.encoder.name for known in encoders.values())
+                suffix = f"_{taken + 1}" if taken else ""
+                encoders[f"{model.encoder.name}{suffix}"] = model.encoder
+        return encoders
+
+
+def to_plain(config: Any) -> Any:
+    """A configuration dataclass as JSON-able data, for execution properties.
+
+    Args:
+      config: An instance of one of the configuration dataclasses.
+    """
+    return TypeAdapter(type(config)).dump_python(config, mode="json")
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that come with the package."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def load_config(
+    preset: str = "sample",
+    overrides: Sequence[str] = (),
+    *,
+    values: Mapping[str, Any] | None = None,
+) -> PipelineConfig:
+    """Builds the configuration of a run.
+
+    Args:
+      preset: Name of a preset of this package, or path of a YAML file.
+      overrides: `dotted.key=value` strings, the value read as YAML.
+      values: Further overrides by dotted key, from flags of the command line.
+
+    Raises:
+      UserError: An unknown preset or key, or a value that is not allowed; the message names key,
+        value, what is allowed, and the file or flag it came from.
+    """
+    tree, origin = _read_preset(preset)
+    origins: dict[str, str] = {}
+    for text in overrides:
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise UserError(f"`--set` must look like trainer.epochs=3. Received: {text!r}.")
+        try:
+            _assign(tree, key, yaml.safe_load(value), origins, f"--set {text}")
+        except yaml.YAMLError as error:
+            raise UserError(f"`--set {text}` has a value that is no YAML: {error}") from error
+    for key, value in (values or {}).items():
+        _assign(tree, key, value, origins, "command line")
+    tree.setdefault("name", Path(preset).stem)
+    try:
+        return TypeAdapter(PipelineConfig).validate_python(tree)
+    except ValidationError as error:
+        lines = [_explain(problem, origins, origin) for problem in error.errors()]
+        raise UserError("\n".join(lines)) from error
+
+
+def _read_preset(preset: str) -> tuple[dict[str, Any], str]:
+    """The tree of a preset file, and what to call the file in messages."""
+    known = PRESETS / f"{preset}.yaml"
+    path = known if known.is_file() else Path(preset)
+    if not path.is_file():
+        raise UserError(
+            f"`preset` must be one of {', '.join(preset_names())} or the path of a YAML file. "
+            f"Received: {preset!r}."
+        )
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is no valid YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"{path} must hold keys and values. Received: {type(tree).__name__}.")
+    return tree, f"preset {path.name}"
+
+
+def _assign(
+    tree: dict[str, Any], key: str, value: Any, origins: dict[str, str], origin: str
+) -> None:
+    """Sets a dotted key in a nested dict and remembers where the value came from."""
+    *parents, last = key.split(".")
+    for parent in parents:
+        branch = tree.setdefault(parent, {})
+        if not isinstance(branch, dict):
+            raise UserError(f"`{key}` ({origin}) goes through `{parent}`, which is a plain value.")
+        tree = branch
+    tree[last] = value
+    origins[key] = origin
+
+
+def _explain(problem: Mapping[str, Any], origins: Mapping[str, str], preset: str) -> str:
+    """One pydantic error as a sentence: key, what is allowed, what was received, where."""
+    location = problem["loc"]
+    key = ".".join(str(part) for part in location)
+    where = next(
+        (origins[name] for name in _prefixes(key) if name in origins),
+        preset,
+    )
+    if problem["type"] == "unexpected_keyword_argument":
+        allowed = _allowed_keys(location[:-1])
+        close = difflib.get_close_matches(str(location[-1]), allowed, n=1)
+        hint = f" Did you mean `{close[0]}`?" if close else ""
+        return (
+            f"`{key}` is not a key of the configuration ({where}). "
+            f"Allowed here: {', '.join(allowed)}.{hint}"
+        )
+    if problem["type"] == "missing":
+        return f"`{key}` must be given; it has no default ({where})."
+    message = problem["msg"][0].lower() + problem["msg"][1:]
+    return f"`{key}`: {message}. Received: {problem['input']!r} ({where})."
+
+
+def _prefixes(key: str) -> Iterator[str]:
+    """`a.b.c`, `a.b`, `a`."""
+    parts = key.split(".")
+    for length in range(len(parts), 0, -1):
+        yield ".".join(parts[:length])
+
+
+def _allowed_keys(location: Iterable[str | int]) -> list[str]:
+    """Field names of the dataclass at a location of the configuration tree."""
+    node: Any = PipelineConfig
+    for part in location:
+        if dataclasses.is_dataclass(node):
+            node = get_type_hints(node)[str(part)]
+        else:  # a mapping such as `models`: its keys are free, its values are not
+            node = get_args(node)[1]
+    return [field.name for field in dataclasses.fields(node)]
