@@ -1,0 +1,50 @@
+# Two commands do everything on a fresh machine: `make pipeline` and `make test`.
+#
+#   make pipeline PRESET=flickr8k DATA=/path/to/Flickr8k
+#   make pipeline SET='trainer.epochs=3 decoding.beam_size=5'
+#   make test TESTS='tests/ingestion -k kaggle'
+
+SHELL := bash
+PRESET ?= sample
+DATA ?=
+SET ?=
+TESTS ?=
+
+UV := scripts/uv
+RUN := $(UV) run --quiet --no-sync
+# What the pipeline needs, and what the tests need besides.
+PIPELINE_EXTRAS := --extra pipeline --extra lite2 --extra report --extra client --extra server
+TEST_EXTRAS := --all-extras --group dev
+
+.PHONY: help pipeline test lint format bench clean setup setup-dev
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup:
+	@$(UV) sync --frozen --inexact --no-default-groups $(PIPELINE_EXTRAS)
+
+setup-dev:
+	@$(UV) sync --frozen $(TEST_EXTRAS)
+
+pipeline: setup  ## Set up and run the whole pipeline (PRESET=, DATA=, SET=)
+	@$(RUN) captioner run $(PRESET) $(if $(DATA),--data '$(DATA)') $(foreach pair,$(SET),--set '$(pair)')
+
+test: setup-dev  ## Set up and run the tests (TESTS=)
+	@$(RUN) pytest $(TESTS)
+
+lint: setup-dev  ## Check style and types
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(RUN) mypy
+
+format: setup-dev  ## Rewrite to the house style
+	@$(RUN) ruff check --fix .
+	@$(RUN) ruff format .
+
+bench: setup-dev  ## Run the quick benchmarks, each against its baseline
+	@for script in bench/*.py; do echo "== $$script"; $(RUN) python $$script || exit 1; done
+
+clean:  ## Remove runs, caches and the environment
+	rm -rf runs .venv .tools build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

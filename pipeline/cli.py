@@ -1,0 +1,68 @@
+"""The `captioner` command line.
+
+Each subcommand is a module of `pipeline.commands`; none imports anything heavy before it runs, so
+that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+import sys
+from collections.abc import Sequence
+
+from pipeline import commands
+from pipeline.errors import UserError
+
+_EPILOG = """\
+examples:
+  captioner run                            the whole pipeline on the generated sample
+  captioner run flickr8k --data ~/Flickr8k
+  captioner caption photo.jpg              ask the model that was pushed last
+  captioner COMMAND --help                 options and examples of one command
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with all subcommands."""
+    parser = argparse.ArgumentParser(
+        prog="captioner",
+        description="Photographs with captions in, a captioning service out.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for info in pkgutil.iter_modules(commands.__path__):
+        command = importlib.import_module(f"{commands.__name__}.{info.name}")
+        subparser = subparsers.add_parser(
+            info.name,
+            help=command.HELP,
+            description=command.HELP,
+            epilog=command.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(subparser)
+        subparser.set_defaults(run=command.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Returns:
+      0, what the command returned, or 2 when the user gave something that cannot be used.
+    """
+    arguments = build_parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except UserError as error:
+        print(f"captioner: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("captioner: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

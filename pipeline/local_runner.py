@@ -1,0 +1,161 @@
+"""Runs the pipeline on this machine: LocalDagRunner, Beam's DirectRunner, SQLite metadata.
+
+`captioner run` and the `tfx` command line both end here:
+
+    tfx pipeline create --engine=local --pipeline-path=pipeline/local_runner.py
+    tfx run create --engine=local --pipeline-name=sample
+
+The `tfx` command line hands no settings through, so two environment variables do:
+`CAPTIONER_PRESET` (default `sample`) and `CAPTIONER_SET` (`key=value` pairs, split by spaces).
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+if __name__ == "__main__":
+    # As a script this file's own folder comes first on the path, where `pipeline.py` would be
+    # taken for the package `pipeline`.
+    sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).parent]
+
+from rich.console import Console
+
+from pipeline.configs import PipelineConfig, load_config
+from pipeline.errors import UserError
+from pipeline.progress import NodeRun, RunMonitor, quiet
+
+
+@dataclass(frozen=True)
+class RunFolders:
+    """Where a local run keeps things, all below one root."""
+
+    root: Path
+
+    @property
+    def records(self) -> Path:
+        """Ingested TFRecords."""
+        return self.root / "data" / "records"
+
+    @property
+    def sample(self) -> Path:
+        """The generated data set, where it is used."""
+        return self.root / "data" / "sample"
+
+    @property
+    def artifacts(self) -> Path:
+        """TFX's pipeline root."""
+        return self.root / "artifacts"
+
+    @property
+    def metadata(self) -> Path:
+        """The SQLite metadata store."""
+        return self.root / "metadata.db"
+
+    @property
+    def serving(self) -> Path:
+        """Base folder of pushed models."""
+        return self.root / "serving"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Interrupted trainings."""
+        return self.root / "checkpoints"
+
+    @property
+    def logs(self) -> Path:
+        """One log file per run."""
+        return self.root / "logs"
+
+
+def run(config: PipelineConfig) -> tuple[list[NodeRun], Path]:
+    """Prepares the data and runs the whole pipeline, showing progress.
+
+    Args:
+      config: Settings of the run.
+
+    Returns:
+      How each node went, and the log file.
+
+    Raises:
+      UserError: The data cannot be used.
+      Exception: What a node raised; its traceback is in the log file.
+    """
+    folders = RunFolders(config.root)
+    log = folders.logs / time.strftime("run-%Y%m%d-%H%M%S.log")
+    with quiet(log) as console:
+        console.print(f"Log of this run: {_shown(log)}", style="dim")
+        monitor = RunMonitor(console)
+        with monitor.watching():
+            _prepare_data(config, folders, console)
+            _run_graph(config, folders)
+    return monitor.finished, log
+
+
+def _prepare_data(config: PipelineConfig, folders: RunFolders, console: Console) -> None:
+    """Generates the sample where it is asked for, and ingests; both do nothing when done before."""
+    from ingestion.errors import IngestError
+    from ingestion.job import ingest
+    from ingestion.sample import generate_sample
+
+    data = config.data
+    console.print("▸ Data")
+    try:
+        if data.source == "sample":
+            sizes = data.sample
+            generate_sample(
+                folders.sample,
+                seed=sizes.seed,
+                train=sizes.train,
+                val=sizes.val,
+                test=sizes.test,
+            )
+        source = folders.sample if data.source == "sample" else Path(data.source)
+        ingest(
+            source,
+            folders.records,
+            config=data.ingest,
+            beam_pipeline_args=config.beam_pipeline_args,
+        )
+    except IngestError as error:
+        raise UserError(str(error)) from error
+
+
+def _run_graph(config: PipelineConfig, folders: RunFolders) -> None:
+    from tfx import v1 as tfx
+
+    import schema
+    from pipeline.pipeline import Locations, create_pipeline
+
+    folders.metadata.parent.mkdir(parents=True, exist_ok=True)
+    locations = Locations(
+        records=str(folders.records),
+        artifacts=str(folders.artifacts),
+        serving=str(folders.serving),
+        schema=str(Path(schema.__file__).parent),
+        checkpoints=str(folders.checkpoints),
+    )
+    metadata = tfx.orchestration.metadata.sqlite_metadata_connection_config(str(folders.metadata))
+    tfx.orchestration.LocalDagRunner().run(create_pipeline(config, locations, metadata))
+
+
+def _shown(path: Path) -> str:
+    """A path as a person would type it here."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def main() -> None:
+    """Entry point of the `tfx` command line."""
+    config = load_config(
+        os.environ.get("CAPTIONER_PRESET", "sample"),
+        shlex.split(os.environ.get("CAPTIONER_SET", "")),
+    )
+    run(config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+"""The graph: from TFRecords to a pushed model. Knows no runner and no machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ml_metadata.proto import metadata_store_pb2
+from tfx import v1 as tfx
+from tfx.dsl.components.base.base_node import BaseNode
+from tfx.proto import example_gen_pb2, pusher_pb2, trainer_pb2
+from tfx.types.channel import BaseChannel
+
+from components.caption_evaluator.component import CaptionEvaluator
+from components.data_gate.component import DataGate
+from components.image_featurizer.component import ImageFeaturizer
+from components.model_selector.component import ModelSelector
+from components.resolvers import PreviousArtifactStrategy, PreviousBlessedModelStrategy
+from components.serving_validator.component import ServingValidator
+from models.config import ModelConfig, RunConfig
+from pipeline.configs import PipelineConfig, to_plain
+from pipeline.fingerprint import code_fingerprint
+
+CHAMPION = "captioner"
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Locations:
+    """Where a pipeline reads and writes; local paths or any URI that TFX understands.
+
+    Attributes:
+      records: Ingested TFRecords, in `train/`, `val/` and `test/`.
+      artifacts: Pipeline root, where TFX keeps each node's outputs.
+      serving: Base folder of pushed models, one folder per model name.
+      schema: Folder that holds `schema.pbtxt` and nothing else that ends in `.pbtxt`.
+      checkpoints: Where an interrupted training is kept.
+    """
+
+    records: str
+    artifacts: str
+    serving: str
+    schema: str
+    checkpoints: str
+
+
+def create_pipeline(
+    config: PipelineConfig,
+    locations: Locations,
+    metadata: metadata_store_pb2.ConnectionConfig | None = None,
+) -> tfx.dsl.Pipeline:
+    """Builds the whole graph.
+
+    Args:
+      config: Settings of the run.
+      locations: Where to read and write.
+      metadata: Connection of the metadata store; None where the orchestrator brings its own.
+    """
+    data = _data_nodes(config, locations)
+    examples = data["transform"].outputs["transformed_examples"]
+    featurizers = {
+        encoder: ImageFeaturizer(
+            examples=examples,
+            encoder=encoder,
+            batch_size=config.featurizer.batch_size,
+            code_fingerprint=code_fingerprint("components.image_featurizer.executor"),
+        ).with_id(f"ImageFeaturizer.{name}")
+        for name, encoder in config.frozen_encoders().items()
+    }
+    nodes: list[BaseNode] = [*data.values(), *featurizers.values()]
+    candidates = {}
+    for name, model in config.models.items():
+        featurizer = featurizers.get(model.encoder)
+        trainer = _trainer(
+            config,
+            locations,
+            name,
+            model,
+            examples=featurizer.outputs["examples"] if featurizer else examples,
+            transform_graph=data["transform"].outputs["transform_graph"],
+        )
+        baseline = _baseline(name, trainer)
+        evaluator = CaptionEvaluator(
+            examples=data["example_gen"].outputs["examples"],
+            model=trainer.outputs["model"],
+            baseline_model=baseline.outputs["model"],
+            model_run=trainer.outputs["model_run"],
+            features=featurizer.outputs["examples"] if featurizer else None,
+            model_name=name,
+            config=config.evaluator,
+            code_fingerprint=code_fingerprint("components.caption_evaluator.executor"),
+        ).with_id(f"CaptionEvaluator.{name}")
+        candidates[name] = (trainer, evaluator)
+        nodes += [trainer, baseline, evaluator]
+    return tfx.dsl.Pipeline(
+        pipeline_name=config.name,
+        pipeline_root=locations.artifacts,
+        components=nodes + _delivery_nodes(config, locations, data["example_gen"], candidates),
+        enable_cache=True,
+        metadata_connection_config=metadata,
+        beam_pipeline_args=config.beam_pipeline_args,
+    )
+
+
+def _data_nodes(config: PipelineConfig, locations: Locations) -> dict[str, BaseNode]:
+    """Ingested examples, held against the schema, approved, and transformed."""
+    example_gen = tfx.components.ImportExampleGen(
+        input_base=locations.records,
+        input_config=example_gen_pb2.Input(
+            splits=[
+                example_gen_pb2.Input.Split(name=split, pattern=f"{split}/*") for split in SPLITS
+            ]
+        ),
+    )
+    schema = tfx.dsl.Importer(
+        source_uri=locations.schema, artifact_type=tfx.types.standard_artifacts.Schema
+    ).with_id("SchemaImporter")
+    # With the schema TFDV knows that `image/encoded` is an image, and does not count it as text.
+    statistics = tfx.components.StatisticsGen(
+        examples=example_gen.outputs["examples"], schema=schema.outputs["result"]
+    )
+    validator = tfx.components.ExampleValidator(
+        statistics=statistics.outputs["statistics"], schema=schema.outputs["result"]
+    )
+    previous = tfx.dsl.Resolver(
+        strategy_class=PreviousArtifactStrategy,
+        previous=tfx.dsl.Channel(
+            type=tfx.types.standard_artifacts.ExampleStatistics,
+            producer_component_id=statistics.id,
+            output_key="statistics",
+        ),
+        current=statistics.outputs["statistics"],
+    ).with_id("PreviousStatistics")
+    gate = DataGate(
+        anomalies=validator.outputs["anomalies"],
+        statistics=statistics.outputs["statistics"],
+        schema=schema.outputs["result"],
+        previous_statistics=previous.outputs["previous"],
+        drift=config.data_gate.drift,
+        code_fingerprint=code_fingerprint("components.data_gate.executor"),
+    )
+    transform = tfx.components.Transform(
+        examples=example_gen.outputs["examples"],
+        schema=schema.outputs["result"],
+        preprocessing_fn="models.preprocessing.preprocessing_fn",
+        custom_config={
+            "text": to_plain(config.text),
+            "code_fingerprint": code_fingerprint("models.preprocessing"),
+        },
+        # StatisticsGen has been over this data; twice more would be twice for nothing.
+        disable_statistics=True,
+    )
+    transform.add_upstream_node(gate)
+    return {
+        "example_gen": example_gen,
+        "schema": schema,
+        "statistics": statistics,
+        "validator": validator,
+        "previous": previous,
+        "gate": gate,
+        "transform": transform,
+    }
+
+
+def _trainer(
+    config: PipelineConfig,
+    locations: Locations,
+    name: str,
+    model: ModelConfig,
+    *,
+    examples: BaseChannel,
+    transform_graph: BaseChannel,
+) -> BaseNode:
+    run = RunConfig(
+        model_name=name,
+        model=model,
+        text=config.text,
+        trainer=config.trainer,
+        decoding=config.decoding,
+        code_fingerprint=code_fingerprint("models.trainer"),
+        checkpoint_root=locations.checkpoints,
+    )
+    return tfx.components.Trainer(
+        run_fn="models.trainer.run_fn",
+        examples=examples,
+        transform_graph=transform_graph,
+        train_args=trainer_pb2.TrainArgs(splits=["train"]),
+        eval_args=trainer_pb2.EvalArgs(splits=["val"]),
+        custom_config={"run": to_plain(run)},
+    ).with_id(f"Trainer.{name}")
+
+
+def _baseline(name: str, trainer: BaseNode) -> BaseNode:
+    """Resolves the last blessed model of this name that is older than the candidate."""
+
+    def earlier(artifact_type: Any, node_id: str, key: str) -> tfx.dsl.Channel:
+        return tfx.dsl.Channel(type=artifact_type, producer_component_id=node_id, output_key=key)
+
+    artifacts = tfx.types.standard_artifacts
+    return tfx.dsl.Resolver(
+        strategy_class=PreviousBlessedModelStrategy,
+        model=earlier(artifacts.Model, trainer.id, "model"),
+        model_blessing=earlier(artifacts.ModelBlessing, f"CaptionEvaluator.{name}", "blessing"),
+        candidate=trainer.outputs["model"],
+    ).with_id(f"Baseline.{name}")
+
+
+def _delivery_nodes(
+    config: PipelineConfig,
+    locations: Locations,
+    example_gen: BaseNode,
+    candidates: dict[str, tuple[BaseNode, BaseNode]],
+) -> list[BaseNode]:
+    """The champion is chosen, served on trial, and pushed; so is each blessed candidate."""
+    selector = ModelSelector(
+        candidates={
+            name: (
+                trainer.outputs["model"],
+                evaluator.outputs["evaluation"],
+                evaluator.outputs["blessing"],
+            )
+            for name, (trainer, evaluator) in candidates.items()
+        },
+        metric=config.selector.metric,
+        code_fingerprint=code_fingerprint("components.model_selector.executor"),
+    )
+    validator = ServingValidator(
+        model=selector.outputs["model"],
+        examples=example_gen.outputs["examples"],
+        config=config.serving_validator,
+        code_fingerprint=code_fingerprint("components.serving_validator.executor"),
+    )
+    champion = tfx.components.Pusher(
+        model=selector.outputs["model"],
+        model_blessing=selector.outputs["blessing"],
+        infra_blessing=validator.outputs["blessing"],
+        push_destination=_push_to(locations, CHAMPION),
+    )
+    pushers = [
+        tfx.components.Pusher(
+            model=trainer.outputs["model"],
+            model_blessing=evaluator.outputs["blessing"],
+            push_destination=_push_to(locations, name),
+        ).with_id(f"Pusher.{name}")
+        for name, (trainer, evaluator) in candidates.items()
+    ]
+    return [selector, validator, champion, *pushers]
+
+
+def _push_to(locations: Locations, name: str) -> pusher_pb2.PushDestination:
+    return pusher_pb2.PushDestination(
+        filesystem=pusher_pb2.PushDestination.Filesystem(
+            base_directory=f"{locations.serving}/{name}"
+        )
+    )
