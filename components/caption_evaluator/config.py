@@ -1,0 +1,130 @@
+"""Typed settings of the CaptionEvaluator and the ModelSelector's metric names.
+
+They travel as JSON in an execution property, so every value is plain data.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import ConfigDict, Field, field_validator
+from pydantic.dataclasses import dataclass
+
+STRICT = ConfigDict(extra="forbid")
+
+Positive = Annotated[int, Field(ge=1)]
+
+# Metrics of which more is better, so that a lower bound makes sense. The others that
+# `metrics.specs` computes describe captions (their length, say) and cannot be thresholds.
+RANKING_METRICS = (
+    "bleu_1",
+    "bleu_2",
+    "bleu_3",
+    "bleu_4",
+    "meteor",
+    "rouge_l",
+    "cider_d",
+)
+
+# Features of the reference captions and the image that a slice is made of (`slices.py`).
+SLICES = (
+    "caption_length",
+    "orientation",
+    "brightness",
+    "source",
+    "people",
+    "animals",
+    "outdoor",
+    "reference_count",
+)
+
+
+@dataclass(frozen=True, config=STRICT)
+class BootstrapConfig:
+    """Resampling of test images, for intervals and for the comparison with the baseline.
+
+    Attributes:
+      samples: Resampled test sets; 0 computes no intervals and tests no significance.
+      confidence: Share of the resampled scores that an interval holds.
+      seed: Seeds the resampling.
+    """
+
+    samples: Annotated[int, Field(ge=0)] = 1000
+    confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
+    seed: int = 1
+
+
+@dataclass(frozen=True, config=STRICT)
+class EvaluatorConfig:
+    """What a model is measured by, and what it takes to be blessed.
+
+    Attributes:
+      thresholds: Metric to the lowest value that is blessed. At least one; a blessing that asks
+        for nothing says nothing.
+      change_thresholds: Metric to the lowest difference to the baseline model that is blessed,
+        such as -0.01. Without a comparable baseline they are not asked.
+      not_significantly_worse: Metrics in which the whole bootstrap interval of the difference to
+        the baseline must not lie below zero. Without a comparable baseline they are not asked.
+      split: Split of the examples that is captioned.
+      batch_size: Images per call of the model.
+      slices: Groups of images scored by themselves, of `SLICES` and of `word_slices`.
+      word_slices: Further slices: name to words of which one occurs in a reference caption.
+      bootstrap: Confidence intervals.
+      seed: Seeds the choice of random captions and of random images in the report.
+    """
+
+    thresholds: dict[str, float]
+    change_thresholds: dict[str, float] = dataclasses.field(default_factory=dict)
+    not_significantly_worse: tuple[str, ...] = ()
+    split: Annotated[str, Field(min_length=1)] = "test"
+    batch_size: Positive = 32
+    slices: tuple[str, ...] = SLICES
+    word_slices: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    bootstrap: BootstrapConfig = BootstrapConfig()
+    seed: int = 1
+
+    @field_validator("thresholds")
+    @classmethod
+    def _some_threshold(cls, thresholds: dict[str, float]) -> dict[str, float]:
+        if not thresholds:
+            raise ValueError(
+                "must name at least one metric and its lowest value, such as bleu_4: 0.1; "
+                "a model is never blessed against nothing"
+            )
+        return thresholds
+
+    @field_validator("thresholds", "change_thresholds")
+    @classmethod
+    def _finite(cls, thresholds: dict[str, float]) -> dict[str, float]:
+        for metric, bound in thresholds.items():
+            if not math.isfinite(bound):
+                raise ValueError(f"the bound of `{metric}` must be a finite number, got {bound}")
+        return thresholds
+
+    @field_validator("thresholds", "change_thresholds", "not_significantly_worse")
+    @classmethod
+    def _known_metrics(cls, metrics: Iterable[str]) -> Iterable[str]:
+        unknown = sorted(set(metrics) - set(RANKING_METRICS))
+        if unknown:
+            raise ValueError(
+                f"metrics must be among {', '.join(RANKING_METRICS)}, got {', '.join(unknown)}"
+            )
+        return metrics
+
+    def __post_init__(self) -> None:
+        allowed = (*SLICES, *self.word_slices)
+        unknown = sorted(set(self.slices) - set(allowed))
+        if unknown:
+            raise ValueError(
+                f"`slices` must be among {', '.join(allowed)}. Received: {', '.join(unknown)}."
+            )
+        taken = sorted(set(self.word_slices) & set(SLICES))
+        if taken:
+            raise ValueError(f"`word_slices` must not reuse the names {', '.join(taken)}.")
+        if self.not_significantly_worse and not self.bootstrap.samples:
+            raise ValueError(
+                "`not_significantly_worse` needs `bootstrap.samples` of at least 1. Received: 0."
+            )
