@@ -1,0 +1,58 @@
+"""What was there before, for a given current artifact, never changes."""
+
+from tfx.types import Artifact, standard_artifacts
+
+from components.resolvers import PreviousArtifactStrategy, PreviousBlessedModelStrategy
+
+
+def artifact(kind: type[Artifact], artifact_id: int, **properties: int) -> Artifact:
+    made = kind()
+    made.id = artifact_id
+    for name, value in properties.items():
+        made.set_int_custom_property(name, value)
+    return made
+
+
+def models(*ids: int) -> list[Artifact]:
+    return [artifact(standard_artifacts.Model, number) for number in ids]
+
+
+def blessing(artifact_id: int, model: int, blessed: int) -> Artifact:
+    return artifact(
+        standard_artifacts.ModelBlessing, artifact_id, blessed=blessed, current_model_id=model
+    )
+
+
+def resolve_baseline(candidate: int, ids: list[int], blessings: list[Artifact]) -> list[int]:
+    resolved = PreviousBlessedModelStrategy().resolve_artifacts(
+        None,
+        {"model": models(*ids), "model_blessing": blessings, "candidate": models(candidate)},
+    )
+    assert [found.id for found in resolved["candidate"]] == [candidate]
+    assert len(resolved["model"]) == len(resolved["model_blessing"])
+    return [found.id for found in resolved["model"]]
+
+
+def test_a_first_model_has_no_baseline_even_after_it_was_blessed() -> None:
+    assert resolve_baseline(1, [1], []) == []
+    assert resolve_baseline(1, [1], [blessing(2, model=1, blessed=1)]) == []
+
+
+def test_the_baseline_is_the_latest_blessed_model_before_the_candidate() -> None:
+    blessings = [
+        blessing(10, model=1, blessed=1),
+        blessing(11, model=3, blessed=1),
+        blessing(12, model=5, blessed=0),
+        blessing(13, model=9, blessed=1),
+    ]
+    assert resolve_baseline(7, [9, 5, 3, 1, 7], blessings) == [3]
+
+
+def test_previous_statistics_are_the_latest_before_the_current() -> None:
+    kind = standard_artifacts.ExampleStatistics
+    everything = [artifact(kind, number) for number in (8, 2, 5)]
+    for current, expected in ((2, []), (5, [2]), (8, [5])):
+        resolved = PreviousArtifactStrategy().resolve_artifacts(
+            None, {"previous": list(everything), "current": [artifact(kind, current)]}
+        )
+        assert [found.id for found in resolved["previous"]] == expected
