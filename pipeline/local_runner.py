@@ -88,7 +88,7 @@ def run(config: PipelineConfig) -> tuple[list[NodeRun], Path]:
     folders = RunFolders(config.root)
     log = folders.logs / time.strftime("run-%Y%m%d-%H%M%S.log")
     with quiet(log) as console:
-        console.print(f"Log of this run: {_shown(log)}", style="dim")
+        console.print(f"Log of this run: {shown(log)}", style="dim")
         monitor = RunMonitor(console)
         with monitor.watching():
             _prepare_data(config, folders, console)
@@ -143,7 +143,7 @@ def _run_graph(config: PipelineConfig, folders: RunFolders) -> None:
     tfx.orchestration.LocalDagRunner().run(create_pipeline(config, locations, metadata))
 
 
-def _shown(path: Path) -> str:
+def shown(path: Path) -> str:
     """A path as a person would type it here."""
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 

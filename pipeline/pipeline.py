@@ -84,6 +84,7 @@ def create_pipeline(
             examples=data["example_gen"].outputs["examples"],
             model=trainer.outputs["model"],
             baseline_model=baseline.outputs["model"],
+            baseline_blessing=baseline.outputs["model_blessing"],
             model_run=trainer.outputs["model_run"],
             features=featurizer.outputs["examples"] if featurizer else None,
             model_name=name,

@@ -1,0 +1,135 @@
+"""What a person is shown at the end of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.configs import PipelineConfig
+from pipeline.local_runner import RunFolders, shown
+from pipeline.progress import NodeRun
+from pipeline.runs import NodeOutput, latest_outputs, open_store
+
+SHOWN_IMAGES = 6
+_SCORES = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "meteor", "rouge_l", "cider_d")
+
+
+def show_run(config: PipelineConfig, nodes: Sequence[NodeRun], log: Path) -> int:
+    """Prints times, scores, what was pushed, the reports, and captions of unseen images.
+
+    Args:
+      config: Settings of the run.
+      nodes: How each node went.
+      log: Log file of the run.
+
+    Returns:
+      Exit status: 0 when a model is being served, 1 when none was good enough to push.
+    """
+    folders = RunFolders(config.root)
+    console = Console(highlight=False)
+    _write_summary(nodes, log)
+    outputs = latest_outputs(open_store(folders.metadata), config.name)
+    console.print(_node_table(nodes))
+    console.print(_score_table(config, outputs))
+    for name in config.models:
+        report = Path(outputs[f"CaptionEvaluator.{name}"]["evaluation"].uri) / "report.html"
+        console.print(f"Report of {name}: {shown(report)}", soft_wrap=True)
+    pushed = outputs["Pusher"]["pushed_model"]
+    if not pushed.properties.get("pushed"):
+        console.print("[red]No model was good enough to be pushed;[/red] the reports say why.")
+        return 1
+    model = Path(str(pushed.properties["pushed_destination"]))
+    console.print(f"Pushed: {_champion(outputs)} to {shown(model)}", soft_wrap=True)
+    _show_captions(console, folders, model)
+    return 0
+
+
+def _write_summary(nodes: Sequence[NodeRun], log: Path) -> None:
+    """Keeps the table of nodes beside the log, for machines."""
+    rows = [vars(node) for node in nodes]
+    log.with_suffix(".json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+
+
+def _node_table(nodes: Sequence[NodeRun]) -> Table:
+    table = Table("node", title="Nodes", title_justify="left")
+    for heading in ("state", "seconds", "peak memory"):
+        table.add_column(heading, justify="right")
+    for node in nodes:
+        table.add_row(
+            node.node,
+            "cached" if node.cached else "ran",
+            f"{node.seconds:.1f}",
+            f"{node.peak_bytes / 2**30:.2f} GiB",
+        )
+    table.add_section()
+    table.add_row("all", "", f"{sum(node.seconds for node in nodes):.1f}", "")
+    return table
+
+
+def _score_table(config: PipelineConfig, outputs: Mapping[str, Mapping[str, NodeOutput]]) -> Table:
+    from components.caption_evaluator.summary import OVERALL, read_summary
+
+    summaries = {
+        name: read_summary(outputs[f"CaptionEvaluator.{name}"]["evaluation"].uri)
+        for name in config.models
+    }
+    metrics = [
+        metric
+        for metric in _SCORES
+        if any(metric in summary.scores[OVERALL] for summary in summaries.values())
+    ]
+    count = next(iter(summaries.values())).image_count
+    table = Table(
+        "model",
+        *metrics,
+        "blessed",
+        title=f"Scores x 100 on {count} images of the {config.evaluator.split} split",
+        title_justify="left",
+    )
+    for name, summary in summaries.items():
+        values = [summary.scores[OVERALL].get(metric) for metric in metrics]
+        table.add_row(
+            name,
+            *("-" if value is None else f"{100 * value:.1f}" for value in values),
+            "yes" if summary.verdict.blessed else "no",
+        )
+    return table
+
+
+def _champion(outputs: Mapping[str, Mapping[str, NodeOutput]]) -> str:
+    selection = Path(outputs["ModelSelector"]["blessing"].uri) / "selection.json"
+    return str(json.loads(selection.read_text(encoding="utf-8"))["champion"])
+
+
+def _show_captions(console: Console, folders: RunFolders, model: Path) -> None:
+    """Asks the pushed SavedModel for captions of test images it has never seen."""
+    from models.inference import load_captioner
+
+    images = _test_images(folders.records, SHOWN_IMAGES)
+    captions = load_captioner(model)([encoded for _, encoded, _ in images])
+    table = Table(
+        "image", "caption", "score", "a person said", title="Unseen images", title_justify="left"
+    )
+    for (image_id, _, reference), (caption, score) in zip(images, captions, strict=True):
+        table.add_row(image_id, caption, f"{score:.2f}", reference)
+    console.print(table)
+
+
+def _test_images(records: Path, count: int) -> list[tuple[str, bytes, str]]:
+    """Id, encoded image and first reference of the first test records."""
+    import tensorflow as tf
+
+    files = sorted(str(path) for path in (records / "test").glob("*"))
+    images = []
+    for record in tf.data.TFRecordDataset(files, compression_type="GZIP").take(count):
+        feature = tf.train.Example.FromString(record.numpy()).features.feature
+        image_id, encoded, reference = (
+            feature[key].bytes_list.value[0]
+            for key in ("image/id", "image/encoded", "caption/text")
+        )
+        images.append((image_id.decode(), encoded, reference.decode()))
+    return images
