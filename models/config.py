@@ -5,15 +5,18 @@ composes them into the configuration of a whole run; what an unknown key or a ba
 is decided there.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 STRICT = ConfigDict(extra="forbid")
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+Config = TypeVar("Config")
 
 # Ids of the transformed examples' contract; the vocabulary proper starts behind them.
 PAD_ID, START_ID, END_ID, UNKNOWN_ID = 0, 1, 2, 3
@@ -64,6 +67,8 @@ class DecoderConfig:
       embedding_dim: Width of the word embeddings.
       attention: How the image is looked at: "none" (features only as initial state), or
         attention over the feature grid at every word.
+      attention_heads: Heads of dot-product attention; must divide `units`.
+      tie_embeddings: Whether the word embeddings are also the output weights.
       dropout: Share of inputs and outputs dropped while training.
     """
 
@@ -71,6 +76,8 @@ class DecoderConfig:
     units: Positive = 512
     embedding_dim: Positive = 256
     attention: Literal["none", "additive", "dot_product"] = "dot_product"
+    attention_heads: Positive = 4
+    tie_embeddings: bool = True
     dropout: Share = 0.3
 
 
@@ -88,8 +95,12 @@ class TrainerConfig:
 
     Attributes:
       epochs: Passes over the train split, at the most.
-      batch_size: Captions per step.
-      learning_rate: Peak learning rate of AdamW.
+      batch_size: Captions per step, about: a step takes whole images with all their captions.
+      learning_rate: Peak learning rate of AdamW, reached after `warmup_epochs` and followed by a
+        cosine down to zero at the last of `epochs`.
+      warmup_epochs: Epochs of linear warm-up from zero.
+      weight_decay: Decoupled weight decay of AdamW.
+      gradient_clip_norm: Largest global norm of a step's gradient.
       early_stopping_patience: Epochs without a lower validation loss before training ends.
       label_smoothing: Share of the target probability spread over the vocabulary.
       seed: Seeds initial weights, shuffling and dropout; a CPU run is repeatable.
@@ -98,6 +109,9 @@ class TrainerConfig:
     epochs: Positive = 20
     batch_size: Positive = 128
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    gradient_clip_norm: Annotated[float, Field(gt=0)] = 5.0
     early_stopping_patience: Positive = 3
     label_smoothing: Share = 0.0
     seed: int = 1
@@ -137,3 +151,28 @@ class RunConfig:
     decoding: DecodingConfig
     code_fingerprint: str
     checkpoint_root: str
+
+
+def parse(kind: type[Config], value: str | Mapping[str, Any]) -> Config:
+    """A configuration dataclass from plain data, as it travels in execution properties.
+
+    Args:
+      kind: One of the dataclasses of this module.
+      value: Its fields, as a mapping or as JSON.
+
+    Raises:
+      pydantic.ValidationError: An unknown key or a value that is not allowed.
+    """
+    adapter = TypeAdapter(kind)
+    if isinstance(value, str):
+        return adapter.validate_json(value)
+    return adapter.validate_python(value)
+
+
+def to_plain(config: Any) -> Any:
+    """A configuration dataclass as JSON-able data.
+
+    Args:
+      config: An instance of one of the dataclasses of this module.
+    """
+    return TypeAdapter(type(config)).dump_python(config, mode="json")

@@ -1,0 +1,106 @@
+"""The captioning model: encoder and decoder together, and its training loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from models.config import PAD_ID, ModelConfig
+from models.decoders.recurrent import Memory, RecurrentDecoder
+from models.encoders import Encoder
+
+
+@keras.saving.register_keras_serializable("captioner")
+class Captioner(keras.Model):
+    """Captions images.
+
+    Args:
+      decoder: The caption decoder.
+      encoder: Images, float32 [N, S, S, 3] in 0..255, to features [N, positions, channels]; None
+        when the model is trained on features that a frozen encoder made beforehand.
+    """
+
+    def __init__(
+        self, decoder: RecurrentDecoder, encoder: keras.Model | None = None, **kwargs: Any
+    ):
+        super().__init__(**kwargs)
+        self.decoder = decoder
+        self.encoder = encoder
+
+    def remember(self, inputs: Any, training: bool = False) -> Memory:
+        """Prepares images, or their features, for decoding.
+
+        Args:
+          inputs: Images [N, S, S, 3] if there is an encoder, else features [N, positions,
+            channels]; any numeric type.
+          training: Whether dropout and batch statistics are on.
+        """
+        inputs = ops.cast(inputs, "float32")
+        features = inputs if self.encoder is None else self.encoder(inputs, training=training)
+        return self.decoder.remember(features, training=training)
+
+    def call(self, batch: dict[str, Any], training: bool = False) -> Any:
+        """Hidden states by teacher forcing.
+
+        Args:
+          batch: `inputs` as for `remember`, `token_ids` int [R, T] and `image_index` int [R].
+          training: Whether dropout and batch statistics are on.
+
+        Returns:
+          float [R, T - 1, embedding_dim]: the state that predicts each token after the first.
+        """
+        memory = self.remember(batch["inputs"], training=training)
+        rows = tf.nest.map_structure(lambda part: tf.gather(part, batch["image_index"]), memory)
+        hidden, _ = self.decoder(batch["token_ids"][:, :-1], rows, training=training)
+        return hidden
+
+    def cross_entropy(
+        self, batch: dict[str, Any], label_smoothing: float = 0.0, training: bool = False
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Cross-entropy of the captions of a batch, summed over tokens.
+
+        Padding is taken out before the vocabulary-wide output layer, which is the most expensive
+        part of the decoder, and not masked behind it.
+
+        Args:
+          batch: As for `call`.
+          label_smoothing: Share of the target probability spread over the vocabulary.
+          training: Whether dropout and batch statistics are on.
+
+        Returns:
+          Pair of float32 scalars: the sum in nats, and the number of tokens.
+        """
+        hidden = self(batch, training=training)
+        targets = batch["token_ids"][:, 1:]
+        is_token = targets != PAD_ID
+        targets = tf.boolean_mask(targets, is_token)
+        logits = tf.cast(self.decoder.logits(tf.boolean_mask(hidden, is_token)), tf.float32)
+        # The smoothed target's cross-entropy without a dense target distribution:
+        # log Z - (1 - s) logit[target] - s mean(logits).
+        log_z = tf.reduce_logsumexp(logits, axis=-1)
+        target_logits = tf.gather(logits, targets, batch_dims=1)
+        loss = log_z - (1.0 - label_smoothing) * target_logits
+        if label_smoothing:
+            loss -= label_smoothing * tf.reduce_mean(logits, axis=-1)
+        return tf.reduce_sum(loss), tf.cast(tf.size(targets), tf.float32)
+
+
+def build_captioner(config: ModelConfig, encoder: Encoder, vocabulary_size: int) -> Captioner:
+    """A captioner with initial weights.
+
+    Args:
+      config: Encoder and decoder.
+      encoder: The encoder of `config`.
+      vocabulary_size: Number of token ids.
+
+    Returns:
+      A built model; it holds the encoder only if that is trained with it.
+    """
+    decoder = RecurrentDecoder.from_settings(config.decoder, vocabulary_size)
+    decoder.build((None, None), (None, encoder.grid[0] * encoder.grid[1], encoder.channels))
+    captioner = Captioner(decoder, encoder.model if config.encoder.trainable else None)
+    captioner.built = True
+    return captioner

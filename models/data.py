@@ -1,0 +1,190 @@
+"""Training data: example files to batches of images with all their captions.
+
+Each image is decoded (or its features read) once, into a memory-mapped scratch file: as fast as
+memory while the page cache holds it, and still right when the data set is larger than memory.
+A batch takes whole images, so the encoder and the projection of its features run once per image
+and not once per caption.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import tempfile
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from models import images
+from models.config import PAD_ID
+
+logger = logging.getLogger("captioner.models")
+
+_READ_BATCH = 32
+# Tokens of a caption without words: start and end.
+_EMPTY_LENGTH = 2
+
+
+class CaptionData:
+    """Images (or features) and token ids of one split, for any number of epochs.
+
+    Attributes:
+      num_images: Images with at least one caption that has words.
+      num_captions: Captions that have words.
+    """
+
+    def __init__(self, inputs: np.ndarray, token_ids: np.ndarray, row_splits: np.ndarray):
+        """Takes arrays that fit together; `read_pixels` and `read_features` make them.
+
+        Args:
+          inputs: [images, ...], usually memory-mapped.
+          token_ids: int32 [captions, max_caption_length], padded with 0.
+          row_splits: int64 [images + 1]; the captions of image i are the rows from
+            `row_splits[i]` to `row_splits[i + 1]`.
+        """
+        self._inputs = inputs
+        self._token_ids = token_ids
+        self._row_splits = row_splits
+        self._lengths = np.sum(token_ids != PAD_ID, axis=1)
+
+    @property
+    def num_images(self) -> int:
+        return len(self._inputs)
+
+    @property
+    def num_captions(self) -> int:
+        return len(self._token_ids)
+
+    def batches_per_epoch(self, batch_size: int) -> int:
+        """Number of batches that `epoch` gives.
+
+        Args:
+          batch_size: Captions per batch, on the average.
+        """
+        return math.ceil(self.num_images / self._images_per_batch(batch_size))
+
+    def epoch(self, batch_size: int, shuffle: tuple[int, int] | None = None) -> tf.data.Dataset:
+        """One pass over all captions.
+
+        Args:
+          batch_size: Captions per batch, on the average.
+          shuffle: Seed and epoch, which together determine the order; None keeps that of the
+            files.
+
+        Returns:
+          Batches with `inputs` [B, ...], `token_ids` int32 [R, T], cut to the batch's longest
+          caption, and `image_index` int32 [R], the image of each caption.
+        """
+        signature = {
+            "inputs": tf.TensorSpec([None, *self._inputs.shape[1:]], self._inputs.dtype),
+            "token_ids": tf.TensorSpec([None, None], tf.int32),
+            "image_index": tf.TensorSpec([None], tf.int32),
+        }
+        dataset = tf.data.Dataset.from_generator(
+            lambda: self._batches(batch_size, shuffle), output_signature=signature
+        )
+        return dataset.prefetch(2)
+
+    def _images_per_batch(self, batch_size: int) -> int:
+        return max(1, round(batch_size * self.num_images / self.num_captions))
+
+    def _batches(
+        self, batch_size: int, shuffle: tuple[int, int] | None
+    ) -> Iterator[dict[str, np.ndarray]]:
+        order = np.arange(self.num_images)
+        if shuffle is not None:
+            np.random.default_rng(shuffle).shuffle(order)
+        size = self._images_per_batch(batch_size)
+        for start in range(0, self.num_images, size):
+            chosen = order[start : start + size]
+            captions = [np.arange(*self._row_splits[i : i + 2]) for i in chosen]
+            rows = np.concatenate(captions)
+            yield {
+                "inputs": self._inputs[chosen],
+                "token_ids": self._token_ids[rows, : self._lengths[rows].max()],
+                "image_index": np.repeat(
+                    np.arange(len(chosen), dtype=np.int32), [len(rows) for rows in captions]
+                ),
+            }
+
+
+def read_pixels(patterns: Sequence[str], *, size: int, max_caption_length: int) -> CaptionData:
+    """Reads transformed examples and decodes their images.
+
+    Args:
+      patterns: File patterns of GZIP TFRecords of transformed examples.
+      size: Height and width the images are resized to; kept as uint8 RGB.
+      max_caption_length: Tokens per caption, as `models.preprocessing` padded them.
+
+    Raises:
+      ValueError: No file, no image, or examples of another kind.
+    """
+
+    def parse(example: dict[str, tf.Tensor]) -> tf.Tensor:
+        pixels = images.decode_and_resize(example["image/encoded"], size)
+        return tf.cast(tf.clip_by_value(tf.round(pixels), 0.0, 255.0), tf.uint8)
+
+    return _read(patterns, "image/encoded", parse, max_caption_length)
+
+
+def read_features(
+    patterns: Sequence[str], *, grid: tuple[int, int], channels: int, max_caption_length: int
+) -> CaptionData:
+    """Reads featurized examples.
+
+    Args:
+      patterns: File patterns of GZIP TFRecords of featurized examples.
+      grid: Height and width of the feature grid.
+      channels: Channels of the features.
+      max_caption_length: Tokens per caption, as `models.preprocessing` padded them.
+
+    Raises:
+      ValueError: No file, no image, or features of another shape.
+    """
+    positions = grid[0] * grid[1]
+
+    def parse(example: dict[str, tf.Tensor]) -> tf.Tensor:
+        flat = tf.io.decode_raw(example["image/features"], tf.float16)
+        tf.debugging.assert_equal(
+            tf.size(flat),
+            positions * channels,
+            f"`image/features` must hold {positions} x {channels} float16 values, as the encoder "
+            "of this model gives.",
+        )
+        return tf.reshape(flat, [positions, channels])
+
+    return _read(patterns, "image/features", parse, max_caption_length)
+
+
+def _read(patterns: Sequence[str], image_key: str, parse, max_caption_length: int) -> CaptionData:
+    files = sorted(name for pattern in patterns for name in tf.io.gfile.glob(pattern))
+    if not files:
+        raise ValueError(f"No training files match. Received: {', '.join(patterns)}.")
+
+    spec = {
+        image_key: tf.io.FixedLenFeature([], tf.string),
+        "caption/token_ids": tf.io.RaggedFeature(tf.int64),
+    }
+
+    def parse_example(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        example = tf.io.parse_single_example(serialized, spec)
+        token_ids = tf.reshape(example["caption/token_ids"], [-1, max_caption_length])
+        return parse(example), tf.cast(token_ids, tf.int32)
+
+    dataset = tf.data.TFRecordDataset(files, compression_type="GZIP")
+    dataset = dataset.map(parse_example, num_parallel_calls=tf.data.AUTOTUNE).prefetch(_READ_BATCH)
+
+    captions: list[np.ndarray] = []
+    # Without a name, so that it goes with the last array that maps it, however the process ends.
+    scratch = tempfile.TemporaryFile(prefix="captioner-")  # noqa: SIM115
+    for image, token_ids in dataset.as_numpy_iterator():
+        with_words = token_ids[np.sum(token_ids != PAD_ID, axis=1) > _EMPTY_LENGTH]
+        if len(with_words):
+            image.tofile(scratch)
+            captions.append(with_words)
+    if not captions:
+        raise ValueError(f"No image with a caption that has words in: {', '.join(patterns)}.")
+    inputs = np.memmap(scratch, image.dtype, mode="r", shape=(len(captions), *image.shape))
+    row_splits = np.cumsum([0] + [len(rows) for rows in captions])
+    return CaptionData(inputs, np.concatenate(captions), row_splits)

@@ -1,0 +1,102 @@
+"""Attention of a decoder over the grid of image features.
+
+Both kinds share one interface: `project` prepares the grid once per image, `call` takes any number
+of queries at a time. All words of a caption are attended in one call while training; while
+decoding, all hypotheses of an image are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("captioner")
+class AdditiveAttention(keras.layers.Layer):
+    """Attention by a small network on query and grid position.
+
+    Reference: Bahdanau et al. (2015), https://arxiv.org/abs/1409.0473; over an image in
+    Xu et al. (2015), https://arxiv.org/abs/1502.03044.
+
+    Args:
+      units: Width of the network and of the context.
+    """
+
+    def __init__(self, units: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.units = units
+        self.key_projection = keras.layers.Dense(units, name="key")
+        self.value_projection = keras.layers.Dense(units, name="value")
+        self.query_projection = keras.layers.Dense(units, use_bias=False, name="query")
+        self.score = keras.layers.Dense(1, use_bias=False, name="score")
+
+    def build(self, query_shape: tuple, grid_shape: tuple) -> None:
+        self.key_projection.build(grid_shape)
+        self.value_projection.build(grid_shape)
+        self.query_projection.build(query_shape)
+        self.score.build((None, None, None, self.units))
+
+    def project(self, grid: Any) -> tuple[Any, Any]:
+        """Keys and values, each [N, positions, units], of a grid [N, positions, channels]."""
+        return self.key_projection(grid), self.value_projection(grid)
+
+    def call(self, query: Any, keys: Any, values: Any) -> tuple[Any, Any]:
+        projected = self.query_projection(query)
+        joint = ops.tanh(ops.expand_dims(projected, 2) + ops.expand_dims(keys, 1))
+        weights = ops.softmax(ops.squeeze(self.score(joint), -1), axis=-1)
+        return ops.matmul(weights, values), weights
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "units": self.units}
+
+
+@keras.saving.register_keras_serializable("captioner")
+class DotProductAttention(keras.layers.Layer):
+    """Multi-head scaled dot-product attention.
+
+    Reference: Vaswani et al. (2017), https://arxiv.org/abs/1706.03762.
+
+    Args:
+      units: Width of the context, over all heads.
+      num_heads: Number of heads; must divide `units`.
+    """
+
+    def __init__(self, units: int, num_heads: int = 1, **kwargs: Any):
+        super().__init__(**kwargs)
+        if units % num_heads:
+            raise ValueError(
+                f"`num_heads` must divide `units`. Received: num_heads={num_heads}, units={units}."
+            )
+        self.units = units
+        self.num_heads = num_heads
+        self.key_projection = keras.layers.Dense(units, name="key")
+        self.value_projection = keras.layers.Dense(units, name="value")
+        self.query_projection = keras.layers.Dense(units, name="query")
+
+    def build(self, query_shape: tuple, grid_shape: tuple) -> None:
+        self.key_projection.build(grid_shape)
+        self.value_projection.build(grid_shape)
+        self.query_projection.build(query_shape)
+
+    def project(self, grid: Any) -> tuple[Any, Any]:
+        """Keys and values, each [N, heads, positions, units / heads]."""
+        return self._split(self.key_projection(grid)), self._split(self.value_projection(grid))
+
+    def call(self, query: Any, keys: Any, values: Any) -> tuple[Any, Any]:
+        queries = self._split(self.query_projection(query))
+        scale = (self.units // self.num_heads) ** -0.5
+        scores = ops.matmul(queries, ops.swapaxes(keys, -1, -2)) * scale
+        weights = ops.softmax(scores, axis=-1)
+        context = ops.swapaxes(ops.matmul(weights, values), 1, 2)
+        context = ops.reshape(context, (*ops.shape(query)[:2], self.units))
+        return context, ops.mean(weights, axis=1)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "units": self.units, "num_heads": self.num_heads}
+
+    def _split(self, x: Any) -> Any:
+        """[N, T, units] to [N, heads, T, units / heads]."""
+        heads = (*ops.shape(x)[:2], self.num_heads, self.units // self.num_heads)
+        return ops.swapaxes(ops.reshape(x, heads), 1, 2)

@@ -1,0 +1,213 @@
+"""The recurrent caption decoder."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from models.config import DecoderConfig
+from models.decoders.attention import AdditiveAttention, DotProductAttention
+
+
+class Memory(NamedTuple):
+    """What a decoder keeps of an image; made once per image.
+
+    Attributes:
+      state: Initial recurrent state, a tuple of [N, units].
+      grid: Keys and values of the attention over the grid; empty without attention.
+    """
+
+    state: tuple[Any, ...]
+    grid: tuple[Any, ...]
+
+
+@keras.saving.register_keras_serializable("captioner")
+class RecurrentDecoder(keras.layers.Layer):
+    """LSTM or GRU over words, conditioned on a grid of image features.
+
+    The recurrent state starts from the mean of the features. With attention, the output of the
+    recurrent layer at each word is the query, and context and output together give the next word
+    (Luong et al., 2015, https://arxiv.org/abs/1508.04025). As no context is fed back into the
+    recurrence, a whole caption runs through the fused recurrent layer and is attended in one
+    matrix product while training.
+
+    Args:
+      vocabulary_size: Number of token ids.
+      cell: "lstm" or "gru".
+      units: Width of the recurrent state and of the attention.
+      embedding_dim: Width of the word embeddings.
+      attention: "none", "additive" or "dot_product".
+      attention_heads: Heads of the dot-product attention.
+      tie_embeddings: Whether the output weights are the word embeddings.
+      dropout: Share of features, word embeddings and outputs dropped while training.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        cell: str = "gru",
+        units: int = 512,
+        embedding_dim: int = 256,
+        attention: str = "dot_product",
+        attention_heads: int = 4,
+        tie_embeddings: bool = True,
+        dropout: float = 0.3,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.vocabulary_size = vocabulary_size
+        self.cell = cell
+        self.units = units
+        self.embedding_dim = embedding_dim
+        self.attention = attention
+        self.attention_heads = attention_heads
+        self.tie_embeddings = tie_embeddings
+        self.dropout = dropout
+
+        self.feature_norm = keras.layers.LayerNormalization(name="feature_norm")
+        self.feature_projection = keras.layers.Dense(units, activation="relu", name="features")
+        self.embedding = keras.layers.Embedding(vocabulary_size, embedding_dim, name="embedding")
+        recurrent = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}[cell]
+        self.recurrent = recurrent(units, return_sequences=True, name=cell)
+        self.initial_state = [
+            keras.layers.Dense(units, activation="tanh", name=f"state_{index}")
+            for index in range(2 if cell == "lstm" else 1)
+        ]
+        self.grid_attention = {
+            "none": lambda: None,
+            "additive": lambda: AdditiveAttention(units, name="attention"),
+            "dot_product": lambda: DotProductAttention(units, attention_heads, name="attention"),
+        }[attention]()
+        self.output_projection = keras.layers.Dense(
+            embedding_dim, activation="tanh", name="output_projection"
+        )
+        self.output_layer = (
+            None if tie_embeddings else keras.layers.Dense(vocabulary_size, name="output")
+        )
+        self.feature_dropout = keras.layers.Dropout(dropout, name="feature_dropout")
+        self.embedding_dropout = keras.layers.Dropout(dropout, name="embedding_dropout")
+        self.output_dropout = keras.layers.Dropout(dropout, name="output_dropout")
+
+    @classmethod
+    def from_settings(cls, config: DecoderConfig, vocabulary_size: int) -> RecurrentDecoder:
+        """A decoder as configured.
+
+        Args:
+          config: The settings.
+          vocabulary_size: Number of token ids.
+        """
+        return cls(
+            vocabulary_size=vocabulary_size,
+            cell=config.cell,
+            units=config.units,
+            embedding_dim=config.embedding_dim,
+            attention=config.attention,
+            attention_heads=config.attention_heads,
+            tie_embeddings=config.tie_embeddings,
+            dropout=config.dropout,
+            name="decoder",
+        )
+
+    def build(self, token_ids_shape: tuple, features_shape: tuple) -> None:
+        words = (None, None, self.embedding_dim)
+        states = (None, None, self.units)
+        self.feature_norm.build(features_shape)
+        self.feature_projection.build(features_shape)
+        self.embedding.build(token_ids_shape)
+        self.recurrent.build(words)
+        for layer in self.initial_state:
+            layer.build((None, self.units))
+        combined = self.units
+        if self.grid_attention is not None:
+            self.grid_attention.build(states, states)
+            combined *= 2
+        self.output_projection.build((None, None, combined))
+        if self.output_layer is not None:
+            self.output_layer.build((None, self.embedding_dim))
+        else:
+            self.output_bias = self.add_weight(
+                shape=(self.vocabulary_size,), initializer="zeros", name="output_bias"
+            )
+        self.built = True
+
+    def remember(self, features: Any, training: bool = False) -> Memory:
+        """Prepares images for decoding.
+
+        Args:
+          features: float [N, positions, channels].
+          training: Whether dropout is on.
+        """
+        grid = self.feature_projection(self.feature_norm(features))
+        grid = self.feature_dropout(grid, training=training)
+        mean = ops.mean(grid, axis=1)
+        state = tuple(layer(mean) for layer in self.initial_state)
+        if self.grid_attention is None:
+            return Memory(state, ())
+        return Memory(state, tuple(self.grid_attention.project(grid)))
+
+    def call(self, token_ids: Any, memory: Memory, training: bool = False) -> tuple[Any, Any]:
+        """Teacher forcing: all words of all captions at once.
+
+        Args:
+          token_ids: int [R, T], start first. What follows the end of a caption has no influence on
+            what comes before it, so padding needs no mask.
+          memory: Of the image of each row, leading dimension R.
+          training: Whether dropout is on.
+
+        Returns:
+          Pair of hidden states, float [R, T, embedding_dim], from which `logits` predicts the word
+          after each position, and attention weights, float [R, T, positions], or None.
+        """
+        words = self.embedding_dropout(self.embedding(token_ids), training=training)
+        outputs = self.recurrent(words, initial_state=list(memory.state), training=training)
+        return self._look(outputs, memory.grid, training)
+
+    def step(
+        self, token_ids: Any, state: tuple[Any, ...], grid: tuple[Any, ...]
+    ) -> tuple[Any, tuple[Any, ...]]:
+        """One word of every hypothesis of every image.
+
+        Args:
+          token_ids: int [N, K], the last words.
+          state: Recurrent state, a tuple of [N, K, units].
+          grid: `Memory.grid` of the N images.
+
+        Returns:
+          Pair of logits, float [N, K, vocabulary_size], and the new state.
+        """
+        batch, beams = ops.shape(token_ids)
+        words = ops.reshape(self.embedding(token_ids), (-1, self.embedding_dim))
+        flat = [ops.reshape(part, (-1, self.units)) for part in state]
+        output, new_state = self.recurrent.cell(words, flat)
+        shape = (batch, beams, self.units)
+        hidden, _ = self._look(ops.reshape(output, shape), grid, training=False)
+        return self.logits(hidden), tuple(ops.reshape(part, shape) for part in new_state)
+
+    def logits(self, hidden: Any) -> Any:
+        """Scores of the next word, float [..., vocabulary_size]."""
+        if self.output_layer is not None:
+            return self.output_layer(hidden)
+        return ops.matmul(hidden, ops.transpose(self.embedding.embeddings)) + self.output_bias
+
+    def _look(self, outputs: Any, grid: tuple[Any, ...], training: bool) -> tuple[Any, Any]:
+        weights = None
+        if self.grid_attention is not None:
+            context, weights = self.grid_attention(outputs, *grid)
+            outputs = ops.concatenate([outputs, context], axis=-1)
+        hidden = self.output_projection(outputs)
+        return self.output_dropout(hidden, training=training), weights
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "vocabulary_size": self.vocabulary_size,
+            "cell": self.cell,
+            "units": self.units,
+            "embedding_dim": self.embedding_dim,
+            "attention": self.attention,
+            "attention_heads": self.attention_heads,
+            "tie_embeddings": self.tie_embeddings,
+            "dropout": self.dropout,
+        }

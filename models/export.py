@@ -1,0 +1,194 @@
+"""The SavedModel: image bytes in, captions out.
+
+Core TensorFlow ops only, so that a stock TensorFlow Serving binary runs it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from models import images, text
+from models.captioner import Captioner
+from models.config import START_ID, DecodingConfig, RunConfig, to_plain
+from models.decoding import CaptionerSteps, Hypotheses, beam_search
+from models.encoders import Encoder
+from models.vocabulary import Vocabulary
+
+METADATA_NAME = "captioner.json"
+WARMUP_NAME = "tf_serving_warmup_requests"
+
+
+class ServedCaptioner(tf.Module):
+    """What is served: decoding of images, encoder, beam search, words.
+
+    Args:
+      captioner: The trained model.
+      encoder: Its encoder, trained with it or frozen.
+      vocabulary: Words of the token ids.
+      decoding: Settings of the beam search.
+    """
+
+    def __init__(
+        self,
+        captioner: Captioner,
+        encoder: Encoder,
+        vocabulary: Vocabulary,
+        decoding: DecodingConfig,
+    ):
+        super().__init__(name="captioner")
+        self._model = Captioner(captioner.decoder, encoder.model)
+        self._input_size = encoder.input_size
+        self._grid = encoder.grid
+        self._vocabulary = vocabulary
+        self._decoding = decoding
+
+    def signatures(self) -> dict[str, Callable]:
+        """Concrete signatures by name."""
+        of_images = tf.TensorSpec([None], tf.string, name="image_bytes")
+        return {
+            "serving_default": tf.function(self.caption, input_signature=[of_images]),
+            "beams": tf.function(self.beams, input_signature=[of_images]),
+            "attention": tf.function(self.attention, input_signature=[of_images]),
+            "serving_examples": tf.function(
+                self.caption_examples,
+                input_signature=[tf.TensorSpec([None], tf.string, name="examples")],
+            ),
+        }
+
+    def caption(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """`caption` string [N] and `score` float32 [N] of JPEGs or PNGs, string [N]."""
+        beams = self.beams(image_bytes)
+        return {"caption": beams["captions"][:, 0], "score": beams["scores"][:, 0]}
+
+    def beams(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """`captions` string [N, beam], best first, and `scores` float32 [N, beam]."""
+        hypotheses, decodable, _ = self._search(image_bytes)
+        captions = text.detokenize(self._vocabulary.words(hypotheses.token_ids))
+        return {
+            "captions": tf.where(decodable[:, None], captions, ""),
+            "scores": tf.where(decodable[:, None], hypotheses.scores, -float("inf")),
+        }
+
+    def attention(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """`tokens` string [N, T] of the best caption, `attention` float32 [N, T, height, width].
+
+        Each word's weights over the feature grid sum to one; those of a decoder without attention
+        are the same everywhere.
+        """
+        hypotheses, decodable, pixels = self._search(image_bytes)
+        token_ids = hypotheses.token_ids[:, 0, :-1]
+        memory = self._model.remember(pixels)
+        start = tf.fill([tf.shape(token_ids)[0], 1], START_ID)
+        _, weights = self._model.decoder(tf.concat([start, token_ids[:, :-1]], 1), memory)
+        height, width = self._grid
+        shape = [tf.shape(token_ids)[0], self._decoding.max_length, height, width]
+        maps = (
+            tf.fill(shape, 1.0 / (height * width))
+            if weights is None
+            else tf.reshape(weights, shape)
+        )
+        tokens = tf.where(decodable[:, None], self._vocabulary.words(token_ids), "")
+        is_word = tf.cast(tokens != "", tf.float32)
+        return {"tokens": tokens, "attention": maps * is_word[:, :, None, None]}
+
+    def caption_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """As `caption`, of serialized raw examples, string [N]."""
+        spec = {"image/encoded": tf.io.FixedLenFeature([], tf.string, default_value="")}
+        return self.caption(tf.io.parse_example(examples, spec)["image/encoded"])
+
+    def _search(self, image_bytes: tf.Tensor) -> tuple[Hypotheses, tf.Tensor, tf.Tensor]:
+        pixels, decodable = images.decode_or_black(image_bytes, self._input_size)
+        hypotheses = beam_search(CaptionerSteps(self._model), pixels, self._decoding)
+        return hypotheses, decodable, pixels
+
+
+def export(
+    folder: str,
+    captioner: Captioner,
+    encoder: Encoder,
+    vocabulary: Vocabulary,
+    run: RunConfig,
+    training: Mapping[str, Any],
+) -> None:
+    """Writes the SavedModel with `assets.extra`.
+
+    Args:
+      folder: Where; any path of tf.io.gfile.
+      captioner: The trained model.
+      encoder: Its encoder.
+      vocabulary: Words of the token ids.
+      run: What the model was trained by.
+      training: Further facts for `captioner.json`.
+    """
+    served = ServedCaptioner(captioner, encoder, vocabulary, run.decoding)
+    tf.saved_model.save(served, folder, signatures=served.signatures())
+    extra = f"{folder}/assets.extra"
+    tf.io.gfile.makedirs(extra)
+    metadata = {
+        "model_name": run.model_name,
+        "model": to_plain(run.model),
+        "input_size": encoder.input_size,
+        "grid": list(encoder.grid),
+        "vocabulary_size": vocabulary.size,
+        "max_caption_length": run.text.max_caption_length,
+        "decoding": to_plain(run.decoding),
+        "code_fingerprint": run.code_fingerprint,
+        "training": dict(training),
+    }
+    with tf.io.gfile.GFile(f"{extra}/{METADATA_NAME}", "w") as file:
+        file.write(json.dumps(metadata, indent=2))
+    _write_warmup(f"{extra}/{WARMUP_NAME}", run.model_name, encoder.input_size)
+
+
+def load_captioner(folder: str) -> Callable[[Sequence[bytes]], list[tuple[str, float]]]:
+    """Loads an exported model for use in this process.
+
+    Args:
+      folder: Folder of the SavedModel.
+
+    Returns:
+      A function from encoded images to their captions and scores.
+
+    Raises:
+      ValueError: No captioning model is there.
+    """
+    if not tf.saved_model.contains_saved_model(folder):
+        raise ValueError(f"No SavedModel in {folder}.")
+    model = tf.saved_model.load(folder)
+    if "serving_default" not in model.signatures:
+        raise ValueError(f"The SavedModel in {folder} has no signature `serving_default`.")
+
+    def caption(image_bytes: Sequence[bytes]) -> list[tuple[str, float]]:
+        # Through `model` and not its signature alone: variables live no longer than it does.
+        signature = model.signatures["serving_default"]
+        answer = signature(image_bytes=tf.constant(list(image_bytes), tf.string))
+        captions = [caption.decode("utf-8") for caption in answer["caption"].numpy()]
+        return list(zip(captions, answer["score"].numpy().tolist(), strict=True))
+
+    return caption
+
+
+def _write_warmup(path: str, model_name: str, size: int) -> None:
+    """Requests that a server answers before it says it is ready: tracing costs no client time."""
+    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+    pixels = np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8)
+    jpeg = io.BytesIO()
+    Image.fromarray(pixels).save(jpeg, "JPEG")
+    with tf.io.TFRecordWriter(path) as writer:
+        for signature in ("serving_default", "beams", "attention"):
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = model_name
+            request.model_spec.signature_name = signature
+            request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto([jpeg.getvalue()]))
+            log = prediction_log_pb2.PredictionLog(
+                predict_log=prediction_log_pb2.PredictLog(request=request)
+            )
+            writer.write(log.SerializeToString())

@@ -1,0 +1,87 @@
+"""`run_fn` of the TFX Trainer: from examples to a SavedModel."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import keras
+
+from models.captioner import build_captioner
+from models.checkpoints import training_key
+from models.config import RunConfig, parse, to_plain
+from models.data import CaptionData, read_features, read_pixels
+from models.encoders import Encoder, build_encoder
+from models.export import export
+from models.training import CaptionerTraining
+from models.vocabulary import load_vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tfx.components.trainer.fn_args_utils import FnArgs
+
+logger = logging.getLogger("captioner.models")
+
+
+def run_fn(fn_args: FnArgs) -> None:
+    """Trains one captioning model and exports it.
+
+    With a trained encoder, `train_files` and `eval_files` are transformed examples; with a frozen
+    one, featurized examples of that encoder.
+
+    Args:
+      fn_args: As TFX gives it; `custom_config["run"]` is a `RunConfig` as plain data.
+
+    Raises:
+      ValueError: Examples that do not fit the model.
+      NonFiniteLossError: The loss became NaN or infinite.
+    """
+    run = parse(RunConfig, fn_args.custom_config["run"])
+    # Initial weights and dropout take their seeds from here, so a run can be repeated.
+    keras.utils.set_random_seed(run.trainer.seed)
+    vocabulary = load_vocabulary(fn_args.transform_graph_path)
+    # Built even when frozen: weights that are missing must show now and not at the export.
+    encoder = build_encoder(run.model.encoder)
+    captioner = build_captioner(run.model, encoder, vocabulary.size)
+
+    train = _read(fn_args.train_files, run, encoder)
+    val = _read(fn_args.eval_files, run, encoder)
+    logger.info(
+        "%s: %d images, %d captions, vocabulary of %d, %.1f million weights to train",
+        run.model_name,
+        train.num_images,
+        train.num_captions,
+        vocabulary.size,
+        sum(weight.value.shape.num_elements() for weight in captioner.trainable_variables) / 1e6,
+    )
+    key = training_key(
+        to_plain(run), [*fn_args.train_files, *fn_args.eval_files, fn_args.transform_graph_path]
+    )
+    training = CaptionerTraining(
+        captioner,
+        run.trainer,
+        train,
+        val,
+        checkpoint_dir=f"{run.checkpoint_root}/{key}",
+        log_dir=fn_args.model_run_dir,
+    )
+    progress = training.run()
+    export(
+        fn_args.serving_model_dir,
+        captioner,
+        encoder,
+        vocabulary,
+        run,
+        training={"key": key, "best_epoch": progress.best_epoch, "val_loss": progress.best_loss},
+    )
+    training.checkpoint.remove()
+
+
+def _read(patterns: Sequence[str], run: RunConfig, encoder: Encoder) -> CaptionData:
+    length = run.text.max_caption_length
+    if run.model.encoder.trainable:
+        return read_pixels(patterns, size=encoder.input_size, max_caption_length=length)
+    return read_features(
+        patterns, grid=encoder.grid, channels=encoder.channels, max_caption_length=length
+    )
