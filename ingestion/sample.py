@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ingestion.errors import IngestError
-from ingestion.publish import published
-from ingestion.scenes import Scene, captions, random_scene, split_allowed
+from ingestion.publish import Staging
+from ingestion.scenes import Scene, captions, is_held_out, random_scene
 
 # Part of what makes two samples the same: to be raised with every change of scenes, drawing or
 # captions.
@@ -62,9 +62,11 @@ def generate_sample(
         _log.info("sample: %s is up to date", out)
         return
     _log.info("sample: drawing %d scenes into %s", sum(sizes.values()), out)
-    with published(out) as folder:
+    with Staging(str(out.absolute())) as staging:
+        folder = Path(staging.folder)
         _write(folder, seed, sizes)
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        staging.publish(last=MANIFEST)
 
 
 def load_scenes(path: Path) -> dict[str, Scene]:
@@ -88,11 +90,10 @@ def load_scenes(path: Path) -> dict[str, Scene]:
 
 def scenes_of_split(split: str, size: int, seed: int) -> Iterator[tuple[str, Scene, list[str]]]:
     """File name, scene and captions of each picture of a split."""
-    allowed = "test" if split == "test" else "train"
     for number in range(size):
         rng = random.Random(f"{seed}/{split}/{number}")
         scene = random_scene(rng)
-        while split_allowed(scene) != allowed:
+        while is_held_out(scene) != (split == "test"):
             scene = random_scene(rng)
         yield f"{split}_{number:05d}.jpg", scene, captions(scene, rng)
 

@@ -1,0 +1,49 @@
+"""Typed settings of the ingestion job."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Format = Literal["auto", "flickr8k", "flickr8k_kaggle", "flickr30k_kaggle", "karpathy", "coco"]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class IngestConfig:
+    """How a data set becomes TFRecords.
+
+    Attributes:
+      format: Form of the data set; "auto" recognises it from the files.
+      source_name: What goes into `image/source`; empty for the name of the data set's folder.
+      max_pixels: Pictures of more pixels are set aside before they are decoded. Pillow refuses to
+        open what is above the upper bound.
+      min_side: Pictures of fewer pixels in height or width are set aside.
+      max_rejected_share: The largest share of images, or of caption lines, that may be set aside
+        before the whole data set counts as broken.
+      shard_megabytes: Size of a shard, about.
+      val_share: Share of images that become the val split, where the form knows no splits.
+      test_share: Likewise for the test split. COCO, which publishes no captions of its test
+        split, has its val split divided in the proportion of the two.
+    """
+
+    format: Format = "auto"
+    source_name: str = ""
+    max_pixels: Annotated[int, Field(ge=1, le=178_956_970)] = 50_000_000
+    min_side: Positive = 16
+    max_rejected_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
+    shard_megabytes: Positive = 80
+    val_share: Share = 0.1
+    test_share: Share = 0.1
+
+    @model_validator(mode="after")
+    def _shares_leave_a_train_split(self) -> IngestConfig:
+        if self.val_share + self.test_share >= 1:
+            raise ValueError(
+                "`val_share` and `test_share` must add up to less than 1. "
+                f"Received: {self.val_share} and {self.test_share}"
+            )
+        return self

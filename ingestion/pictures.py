@@ -1,0 +1,158 @@
+"""Checks pictures, and re-encodes those that TensorFlow would see otherwise than a person."""
+
+from __future__ import annotations
+
+import io
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image, ImageOps
+
+from ingestion.annotations import Reason
+
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
+_PHOTOGRAPHS = ("JPEG", "MPO", "WEBP")
+_ORIENTATION, _UPRIGHT = 0x0112, 1
+_PNG_BIT_DEPTH = 24  # offset in the file
+
+# What Pillow's decoders raise on bytes that are no picture, or not all of one.
+_DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error)
+
+
+class UnusablePictureError(Exception):
+    """A picture that has to be set aside.
+
+    Attributes:
+      reason: Why.
+      detail: What exactly is wrong.
+    """
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as it is stored.
+
+    Attributes:
+      encoded: JPEG or PNG bytes that decode, with three channels, to what a person sees.
+      height: Of the decoded picture, in pixels.
+      width: Likewise.
+    """
+
+    encoded: bytes
+    height: int
+    width: int
+
+
+def prepare_picture(data: bytes, *, max_pixels: int, min_side: int) -> Picture:
+    """Checks the bytes of an image file, and keeps them wherever they can be kept.
+
+    Re-encoded are: EXIF-rotated and CMYK pictures, 16 bits per channel, transparency (laid on
+    white, as a browser would show it), and formats other than JPEG and PNG. Photographs become
+    JPEG of quality 95, drawings PNG.
+
+    Args:
+      data: Content of the file.
+      max_pixels: Larger pictures are refused by their header, before anything is decoded.
+      min_side: Smallest height and width.
+
+    Raises:
+      UnusablePictureError: The bytes are no picture, or not one to train on.
+    """
+    if not data:
+        raise UnusablePictureError(Reason.IMAGE_EMPTY, "no bytes")
+    image = _open(data)
+    width, height = image.size
+    if width * height > max_pixels:
+        raise UnusablePictureError(
+            Reason.IMAGE_TOO_LARGE, f"{width} x {height} pixels; `max_pixels` is {max_pixels}"
+        )
+    if min(width, height) < min_side:
+        raise UnusablePictureError(
+            Reason.IMAGE_TOO_SMALL, f"{width} x {height} pixels; `min_side` is {min_side}"
+        )
+    if _seen_alike(image, data) and _decodes(data, height, width):
+        return Picture(data, height, width)
+    upright = _upright(image, data)
+    encoded = _encode(upright, "JPEG" if image.format in _PHOTOGRAPHS else "PNG")
+    if not _decodes(encoded, upright.height, upright.width):
+        raise UnusablePictureError(Reason.IMAGE_UNREADABLE, "TensorFlow cannot decode it")
+    return Picture(encoded, upright.height, upright.width)
+
+
+def _open(data: bytes) -> Image.Image:
+    """Reads the header."""
+    try:
+        return Image.open(io.BytesIO(data), formats=_FORMATS)
+    except Image.DecompressionBombError as error:
+        raise UnusablePictureError(Reason.IMAGE_TOO_LARGE, str(error)) from error
+    except Image.UnidentifiedImageError as error:
+        raise UnusablePictureError(
+            Reason.IMAGE_UNREADABLE, f"not one of {', '.join(_FORMATS)}"
+        ) from error
+    except _DECODER_ERRORS as error:
+        raise UnusablePictureError(Reason.IMAGE_UNREADABLE, str(error)) from error
+
+
+def _seen_alike(image: Image.Image, data: bytes) -> bool:
+    """Whether TensorFlow's decoder would see what a person sees."""
+    if _orientation(image) != _UPRIGHT:
+        return False
+    if image.format in ("JPEG", "MPO"):
+        return image.mode in ("L", "RGB")
+    return (
+        image.format == "PNG"
+        and image.mode in ("1", "L", "P", "RGB")
+        and data[_PNG_BIT_DEPTH] <= 8
+        and "transparency" not in image.info
+    )
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return image.getexif().get(_ORIENTATION, _UPRIGHT)
+    except _DECODER_ERRORS:  # a viewer ignores EXIF data that it cannot read, and so does this
+        return _UPRIGHT
+
+
+def _decodes(encoded: bytes, height: int, width: int) -> bool:
+    try:
+        decoded = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    except tf.errors.InvalidArgumentError:
+        return False
+    return tuple(decoded.shape) == (height, width, 3)
+
+
+def _upright(image: Image.Image, data: bytes) -> Image.Image:
+    """The decoded picture as a person sees it, in gray or RGB."""
+    try:
+        image.load()
+        if _orientation(image) != _UPRIGHT:
+            image = ImageOps.exif_transpose(image)
+    except _DECODER_ERRORS as error:
+        truncated = "truncated" in str(error).lower()
+        reason = Reason.IMAGE_TRUNCATED if truncated else Reason.IMAGE_UNREADABLE
+        raise UnusablePictureError(reason, str(error)) from error
+    if image.mode.startswith("I"):  # 16 bits of gray; Pillow's own conversion would clip them
+        levels = np.asarray(image).astype(np.float64) / 257
+        return Image.fromarray(levels.round().clip(0, 255).astype(np.uint8))
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def _encode(image: Image.Image, form: str) -> bytes:
+    buffer = io.BytesIO()
+    if form == "JPEG":
+        image.save(buffer, format=form, quality=95, subsampling=0)
+    else:
+        image.save(buffer, format=form)
+    return buffer.getvalue()

@@ -1,0 +1,208 @@
+"""Which image goes into which shard, decided before any image is read."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import posixpath
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from ingestion import files
+from ingestion.annotations import SPLITS, Annotations, Reason
+from ingestion.errors import IngestError
+
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
+
+
+@dataclass(frozen=True)
+class PlannedImage:
+    """An image that is to be written.
+
+    Attributes:
+      id: Image id.
+      path: Its file, relative to the data set's folder.
+      captions: Its captions in order.
+    """
+
+    id: str
+    path: str
+    captions: list[str]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A TFRecord file that is to be written.
+
+    Attributes:
+      split: Its split.
+      index: Its number within the split.
+      count: Number of shards of the split.
+      plan: JSON lines file of its `PlannedImage`s, sorted by id.
+      records: The TFRecord file.
+      report: JSON file of its `ShardReport`.
+    """
+
+    split: str
+    index: int
+    count: int
+    plan: str
+    records: str
+    report: str
+
+    @property
+    def name(self) -> str:
+        """Such as `train-00000-of-00004`."""
+        return f"{self.split}-{self.index:05d}-of-{self.count:05d}"
+
+
+Listing = Mapping[str, Mapping[str, files.FileStamp]]
+
+
+def list_images(source: str, annotations: Annotations) -> Listing:
+    """Files in every image folder, by folder and name."""
+    return {
+        folder: files.stamps_in(files.join(source, folder))
+        for folder in annotations.image_folders
+    }
+
+
+def select_images(annotations: Annotations, listing: Listing) -> dict[str, list[str]]:
+    """Image ids of each split, sorted; what cannot be used is set aside in `annotations`.
+
+    Raises:
+      IngestError: A split has no image.
+    """
+    selected: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for image, split in sorted(annotations.splits.items()):
+        path = annotations.paths[image]
+        folder, name = posixpath.split(path)
+        if not annotations.captions.get(image):
+            annotations.reject(Reason.IMAGE_WITHOUT_CAPTIONS, image, path)
+        elif name not in listing.get(folder, ()):
+            annotations.reject(Reason.IMAGE_MISSING, image, path)
+        else:
+            selected[split].append(image)
+    _reject_what_has_no_split(annotations)
+    _reject_what_is_not_mentioned(annotations, listing)
+    check_no_split_is_empty({split: len(ids) for split, ids in selected.items()}, annotations)
+    return selected
+
+
+def check_no_split_is_empty(images: Mapping[str, int], annotations: Annotations) -> None:
+    """Raises IngestError if a split has no image left."""
+    empty = [split for split in SPLITS if not images[split]]
+    if not empty:
+        return
+    counts = Counter(rejection.reason.value for rejection in annotations.rejected)
+    aside = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items())) or "nothing"
+    raise IngestError(
+        f"Every split must have images. Without any: {', '.join(empty)} (splits "
+        f"{annotations.split_rule}). Set aside: {aside}."
+    )
+
+
+def plan_shards(
+    source: str,
+    staging: str,
+    work: str,
+    annotations: Annotations,
+    listing: Listing,
+    selected: Mapping[str, list[str]],
+    shard_bytes: int,
+) -> list[Shard]:
+    """Distributes images over shards by a hash of their ids, and writes the shards' plans.
+
+    The plans are files, so that neither the launcher nor Beam's job description has to hold what
+    is in them.
+
+    Args:
+      source: Folder of the data set.
+      staging: Folder the TFRecords go into.
+      work: Folder for plans and reports.
+      annotations: Captions and paths of the images.
+      listing: Sizes of the image files.
+      selected: Image ids of each split, sorted.
+      shard_bytes: Size of a shard, about.
+    """
+    shards = []
+    for split, ids in selected.items():
+        total = sum(_size(annotations.paths[image], listing) for image in ids)
+        count = max(1, round(total / shard_bytes))
+        members: list[list[str]] = [[] for _ in range(count)]
+        for image in ids:
+            members[_stable_hash(image) % count].append(image)
+        for index, images in enumerate(members):
+            stem = f"{split}-{index:05d}-of-{count:05d}"
+            shard = Shard(
+                split=split,
+                index=index,
+                count=count,
+                plan=files.join(work, f"{stem}.plan.jsonl"),
+                records=files.join(staging, split, f"{stem}.tfrecord.gz"),
+                report=files.join(work, f"{stem}.report.json"),
+            )
+            lines = [
+                json.dumps(
+                    dataclasses.asdict(
+                        PlannedImage(
+                            image, annotations.paths[image], annotations.ordered_captions(image)
+                        )
+                    )
+                )
+                for image in images
+            ]
+            files.write_text(shard.plan, "".join(f"{line}\n" for line in lines))
+            shards.append(shard)
+    return shards
+
+
+def read_plan(shard: Shard) -> Iterator[PlannedImage]:
+    """The images of a shard, sorted by id."""
+    for line in files.read_text(shard.plan).split("\n"):
+        if line:
+            yield PlannedImage(**json.loads(line))
+
+
+def _reject_what_has_no_split(annotations: Annotations) -> None:
+    for image in sorted(annotations.captions.keys() - annotations.splits.keys()):
+        captions = f"{len(annotations.captions[image])} captions"
+        if _is_image_name(annotations.paths.get(image, image)):
+            annotations.reject(
+                Reason.IMAGE_WITHOUT_SPLIT, image, annotations.files[0], captions
+            )
+        else:
+            annotations.reject(Reason.NO_IMAGE_NAME, image, annotations.files[0], captions)
+
+
+def _reject_what_is_not_mentioned(annotations: Annotations, listing: Listing) -> None:
+    """Files in the image folders that no annotation speaks of."""
+    mentioned = set(annotations.paths.values())
+    mentioned |= {
+        files.join(folder, image)
+        for folder in annotations.image_folders
+        for image in annotations.captions
+    }
+    for folder, names in listing.items():
+        for name in names:
+            path = files.join(folder, name)
+            if path in mentioned or name.startswith("."):
+                continue
+            known = _is_image_name(name)
+            reason = Reason.IMAGE_WITHOUT_CAPTIONS if known else Reason.NO_IMAGE_NAME
+            annotations.reject(reason, name, path, "in no annotation file")
+
+
+def _is_image_name(name: str) -> bool:
+    return name.lower().endswith(_IMAGE_SUFFIXES)
+
+
+def _size(path: str, listing: Listing) -> int:
+    folder, name = posixpath.split(path)
+    return listing[folder][name].size
+
+
+def _stable_hash(image: str) -> int:
+    return int.from_bytes(hashlib.sha256(image.encode()).digest()[8:16], "big")

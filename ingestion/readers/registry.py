@@ -1,0 +1,55 @@
+"""All readers, and which of them reads a given folder."""
+
+from __future__ import annotations
+
+from ingestion import files
+from ingestion.errors import IngestError
+from ingestion.readers.base import Reader
+from ingestion.readers.coco import CocoReader
+from ingestion.readers.flickr8k import Flickr8kReader
+from ingestion.readers.kaggle import Flickr8kKaggleReader, Flickr30kKaggleReader
+from ingestion.readers.karpathy import KarpathyReader
+
+READERS: tuple[Reader, ...] = (
+    Flickr8kReader(),
+    Flickr8kKaggleReader(),
+    Flickr30kKaggleReader(),
+    KarpathyReader(),
+    CocoReader(),
+)
+
+
+def choose_reader(source: str, form: str = "auto") -> Reader:
+    """Recognises the form of a data set from its files.
+
+    Where files of two forms lie side by side, the one that knows the splits wins over the one
+    that does not, because it says all the other one says. Anything else is ambiguous.
+
+    Args:
+      source: Folder of the data set.
+      form: Name of a form to use whatever the files look like, or "auto".
+
+    Raises:
+      IngestError: No such folder, an unknown or an ambiguous form.
+    """
+    if not files.is_folder(source):
+        raise IngestError(f"`source` must be a folder. Received: {source}.")
+    if form != "auto":
+        return next(reader for reader in READERS if reader.name == form)
+    recognised = [reader for reader in READERS if reader.recognises(source)]
+    with_splits = [reader for reader in recognised if reader.has_splits]
+    candidates = with_splits or recognised
+    if not candidates:
+        looked_for = "\n".join(f"  {reader.name}: {reader.looked_for}" for reader in READERS)
+        holds = ", ".join(files.names_in(source)[:12]) or "nothing"
+        raise IngestError(
+            f"{source} is no data set of a known form. Looked for:\n{looked_for}\n"
+            f"The folder holds: {holds}."
+        )
+    if len(candidates) > 1:
+        names = " and ".join(reader.name for reader in candidates)
+        raise IngestError(
+            f"{source} could be {names}, which may not agree. Say which one with `--format`, or "
+            "`data.ingest.format`."
+        )
+    return candidates[0]
