@@ -1,0 +1,193 @@
+"""Configuration files of TF Serving, generated from what a run pushed.
+
+The same files start the `tensorflow_model_server` binary, its Docker image and the local server.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf import text_format
+
+from serving import messages
+
+CHAMPION = "captioner"
+STABLE, CANARY = "stable", "canary"
+MODELS_FILE = "models.config"
+BATCHING_FILE = "batching.config"
+MONITORING_FILE = "monitoring.config"
+METRICS_PATH = "/monitoring/prometheus/metrics"
+# Versions kept loaded: the newest one, and the one to go back to.
+LOADED_VERSIONS = 2
+
+
+@dataclass(frozen=True)
+class BatchingParameters:
+    """TF Serving's batching parameters; the defaults are no batching.
+
+    Attributes:
+      max_batch_size: Rows of a batch at the most.
+      batch_timeout_micros: Microseconds a request waits for others to share its batch.
+      max_enqueued_batches: Batches that may wait; a request beyond that is refused.
+      num_batch_threads: Batches run at the same time.
+    """
+
+    max_batch_size: int = 1
+    batch_timeout_micros: int = 0
+    max_enqueued_batches: int = 256
+    num_batch_threads: int = 2
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("max_batch_size", 1),
+            ("batch_timeout_micros", 0),
+            ("max_enqueued_batches", 1),
+            ("num_batch_threads", 1),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"`{name}` must be at least {least}. Received: {getattr(self, name)}."
+                )
+
+    def to_text(self) -> str:
+        """The parameters as TF Serving's text proto."""
+        return "".join(f"{name} {{ value: {value} }}\n" for name, value in vars(self).items())
+
+    @classmethod
+    def from_text(cls, text: str) -> BatchingParameters:
+        """Reads TF Serving's text proto; parameters that this class does not know are refused.
+
+        Raises:
+          ValueError: An unknown parameter, or a value out of range.
+        """
+        values = dict(re.findall(r"(\w+)\s*:?\s*\{\s*value\s*:\s*(-?\d+)\s*\}", text))
+        unknown = set(values) - set(vars(cls()))
+        if unknown:
+            raise ValueError(
+                f"Unknown batching parameters: {', '.join(sorted(unknown))}. "
+                f"Known are: {', '.join(vars(cls()))}."
+            )
+        return cls(**{name: int(value) for name, value in values.items()})
+
+
+NO_BATCHING = BatchingParameters()
+# Chosen by `bench/serving.py` on two cores: a batch of eight is within a few per cent of the best
+# throughput, and a wait of 2 ms costs a lone client little beside the model itself.
+BATCHING = BatchingParameters(
+    max_batch_size=8, batch_timeout_micros=2000, max_enqueued_batches=32, num_batch_threads=2
+)
+
+
+def find_models(serving_dir: Path) -> dict[str, list[int]]:
+    """Models and the versions pushed of each, oldest first.
+
+    Args:
+      serving_dir: `<run root>/serving`.
+    """
+    models: dict[str, list[int]] = {}
+    for base in sorted(path for path in serving_dir.iterdir() if path.is_dir()):
+        versions = sorted(
+            int(path.name)
+            for path in base.iterdir()
+            if path.name.isdigit() and (path / "saved_model.pb").is_file()
+        )
+        if versions:
+            models[base.name] = versions
+    return models
+
+
+def generate(serving_dir: Path) -> messages.ModelServerConfig:
+    """A configuration that serves every model of a serving directory.
+
+    The newest two versions are loaded; `stable` and `canary` both name the newest one until
+    `captioner promote` moves them.
+
+    Raises:
+      ValueError: Nothing was pushed there.
+    """
+    models = find_models(serving_dir)
+    if not models:
+        raise ValueError(f"{serving_dir} holds no model: no <name>/<version>/saved_model.pb in it.")
+    config = messages.ModelServerConfig()
+    for name, versions in models.items():
+        model = config.model_config_list.config.add(
+            name=name, base_path=str((serving_dir / name).absolute()), model_platform="tensorflow"
+        )
+        model.model_version_policy.latest.num_versions = LOADED_VERSIONS
+        for label in (STABLE, CANARY):
+            model.version_labels[label] = versions[-1]
+    return config
+
+
+def load_or_generate(serving_dir: Path) -> messages.ModelServerConfig:
+    """The configuration as it was last written, brought up to date with what is on disk.
+
+    Labels and version policies of known models are kept, as long as their versions exist; new
+    models are added, and models that are gone are left out.
+
+    Raises:
+      ValueError: Nothing was pushed there, or the file is no configuration.
+    """
+    fresh = generate(serving_dir)
+    path = serving_dir / MODELS_FILE
+    if not path.is_file():
+        return fresh
+    known = {model.name: model for model in read_models(path).model_config_list.config}
+    versions = find_models(serving_dir)
+    for model in fresh.model_config_list.config:
+        old = known.get(model.name)
+        if old is None:
+            continue
+        pinned = old.model_version_policy.WhichOneof("policy_choice") == "specific"
+        if pinned and set(old.model_version_policy.specific.versions) <= set(versions[model.name]):
+            model.model_version_policy.CopyFrom(old.model_version_policy)
+        for label, version in old.version_labels.items():
+            if version in _loaded(model, versions[model.name]):
+                model.version_labels[label] = version
+    return fresh
+
+
+def read_models(path: Path) -> messages.ModelServerConfig:
+    """Reads a `models.config`.
+
+    Raises:
+      ValueError: It is no ModelServerConfig.
+    """
+    try:
+        return text_format.Parse(path.read_text(encoding="utf-8"), messages.ModelServerConfig())
+    except text_format.ParseError as error:
+        raise ValueError(f"{path} is no tensorflow.serving.ModelServerConfig: {error}") from error
+
+
+def write_models(config: messages.ModelServerConfig, path: Path) -> None:
+    """Writes a `models.config`, whole or not at all."""
+    _write(path, text_format.MessageToString(config))
+
+
+def write_all(serving_dir: Path) -> None:
+    """Writes everything that a server needs into the serving directory.
+
+    Raises:
+      ValueError: Nothing was pushed there.
+    """
+    write_models(load_or_generate(serving_dir), serving_dir / MODELS_FILE)
+    _write(serving_dir / BATCHING_FILE, BATCHING.to_text())
+    _write(
+        serving_dir / MONITORING_FILE,
+        f'prometheus_config {{ enable: true path: "{METRICS_PATH}" }}\n',
+    )
+
+
+def _loaded(model: messages.ModelConfig, versions: list[int]) -> list[int]:
+    policy = model.model_version_policy
+    if policy.WhichOneof("policy_choice") == "specific":
+        return list(policy.specific.versions)
+    return versions[-policy.latest.num_versions :]
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,384 @@
+"""Predict bodies of the REST API to arrays, and arrays to predict answers.
+
+Behaviour and words of tensorflow_serving/util/json_tensor.cc: row form (`instances` in,
+`predictions` out) and columnar form (`inputs` in, `outputs` out).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import meta_graph_pb2
+
+from serving.local import json_parser
+from serving.local.status import Code, StatusError, invalid_argument
+
+Form = Literal["row", "columnar"]
+Signature = Mapping[str, meta_graph_pb2.TensorInfo]
+
+_MAX_RANK = 254  # of a TensorShape
+_MAX_ECHO = 256  # characters of a value repeated in an error
+_INTEGER_RANGE = {
+    # int_val holds 32 bits whatever the width of the tensor's type
+    tf.int8: (-(2**31), 2**31 - 1),
+    tf.uint8: (-(2**31), 2**31 - 1),
+    tf.int16: (-(2**31), 2**31 - 1),
+    tf.int32: (-(2**31), 2**31 - 1),
+    tf.int64: (-(2**63), 2**63 - 1),
+    tf.uint32: (0, 2**32 - 1),
+    tf.uint64: (0, 2**64 - 1),
+}
+
+
+@dataclass(frozen=True)
+class PredictBody:
+    """A predict request of the REST API.
+
+    Attributes:
+      signature_name: Empty for the default.
+      form: Row or columnar; the answer has the same.
+      inputs: Arrays by input alias.
+    """
+
+    signature_name: str
+    form: Form
+    inputs: dict[str, np.ndarray]
+
+
+def parse_predict(body: bytes, signature_of: Callable[[str], Signature]) -> PredictBody:
+    """Reads a predict body.
+
+    Args:
+      body: The JSON.
+      signature_of: Gives the inputs of the signature of a name, which may be empty.
+
+    Raises:
+      StatusError: The body is refused, in TF Serving's words.
+    """
+    document = parse_object(body)
+    name = document.get("signature_name", "")
+    if not isinstance(name, str):
+        raise invalid_argument(
+            f"JSON Value: {_echo_body(body)} not formatted correctly. 'signature_name' key must be "
+            "a string value."
+        )
+    infos = signature_of(name)
+    if not infos:
+        raise invalid_argument(f"Failed to get input map for signature: {name or 'DEFAULT'}")
+    if "instances" in document and "inputs" in document:
+        raise _format_error(
+            body,
+            "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist ",
+        )
+    if "instances" in document:
+        instances = document["instances"]
+        if not isinstance(instances, list):
+            raise _format_error(body, "Expecting 'instances' to be an list/array")
+        if not instances:
+            raise _format_error(body, "No values in 'instances' array")
+        return PredictBody(name, "row", _from_instances(instances, infos))
+    if "inputs" in document:
+        return PredictBody(name, "columnar", _from_inputs(document["inputs"], infos))
+    raise invalid_argument("Missing 'inputs' or 'instances' key")
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Parses a body that must be a JSON object.
+
+    Raises:
+      StatusError: It is not.
+    """
+    document = json_parser.parse(body)
+    if not isinstance(document, dict):
+        raise _format_error(body, "Is not object")
+    return document
+
+
+def format_predict(outputs: Mapping[str, np.ndarray], form: Form) -> bytes:
+    """Writes a predict answer.
+
+    Args:
+      outputs: Arrays by output alias; strings as object arrays of bytes.
+      form: Form of the request.
+
+    Raises:
+      StatusError: An output has a type without JSON form, or the rows do not match.
+    """
+    if not outputs:
+        raise invalid_argument("Cannot convert empty tensor map to JSON")
+    if form == "columnar":
+        columns = {alias: _to_json(array, alias) for alias, array in outputs.items()}
+        body = _object(columns) if len(columns) > 1 else next(iter(columns.values()))
+        return b'{\n    "outputs": ' + body + b"\n}"
+    _check_rows(outputs)
+    rows = {alias: [_to_json(row, alias) for row in array] for alias, array in outputs.items()}
+    if len(rows) == 1:
+        items = next(iter(rows.values()))
+    else:
+        count = len(next(iter(rows.values())))
+        items = [_object({alias: row[i] for alias, row in rows.items()}) for i in range(count)]
+    return b'{\n    "predictions": [' + b", ".join(items) + b"]\n}"
+
+
+def _from_instances(instances: list[Any], infos: Signature) -> dict[str, np.ndarray]:
+    named = _is_plain_object(instances[0])
+    if not named and len(infos) > 1:
+        raise invalid_argument(
+            "instances is a plain list, but expecting list of objects as multiple input tensors "
+            "required as per tensorinfo_map"
+        )
+    columns: dict[str, list[np.ndarray]] = {alias: [] for alias in infos}
+    for index, element in enumerate(instances):
+        where = f"Failed to process element: {index}"
+        if named != _is_plain_object(element):
+            raise invalid_argument(
+                f"Expecting {'object but got list' if named else 'value/list but got object'} at "
+                f"item {index} of input list"
+            )
+        if not named:
+            _add_instance(element, next(iter(infos)), infos, columns, where)
+            continue
+        for key, value in element.items():
+            _add_instance(value, key, infos, columns, f"{where} key: {key}")
+        if set(element) != set(infos):
+            raise invalid_argument(
+                f"{where} of 'instances' list. JSON object: {_echo(element)} keys must be equal "
+                f"to: {','.join(sorted(infos))}"
+            )
+    return {alias: np.stack(column) for alias, column in columns.items()}
+
+
+def _add_instance(
+    value: Any, alias: str, infos: Signature, columns: dict[str, list[np.ndarray]], where: str
+) -> None:
+    try:
+        if alias not in infos:
+            raise invalid_argument(f"JSON object: does not have named input: {alias}")
+        array = _to_array(value, tf.dtypes.as_dtype(infos[alias].dtype))
+        column = columns[alias]
+        if column and column[0].size != array.size:
+            raise invalid_argument(f"Expecting tensor size: {column[0].size} but got: {array.size}")
+        if column and column[0].shape != array.shape:
+            raise invalid_argument(f"Expecting shape {_shape(column[0])} but got: {_shape(array)}")
+        column.append(array)
+    except StatusError as error:
+        raise invalid_argument(f"{where} of 'instances' list. Error: {error}") from error
+
+
+def _from_inputs(value: Any, infos: Signature) -> dict[str, np.ndarray]:
+    if not _is_plain_object(value):
+        if len(infos) > 1:
+            raise invalid_argument(
+                "inputs is a plain value/list, but expecting an object as multiple input tensors "
+                "required as per tensorinfo_map"
+            )
+        value = {next(iter(infos)): value}
+    arrays = {}
+    for alias, info in infos.items():
+        if alias not in value:
+            raise invalid_argument(f"Missing named input: {alias} in 'inputs' object.")
+        arrays[alias] = _to_array(value[alias], tf.dtypes.as_dtype(info.dtype))
+    return arrays
+
+
+def _to_array(value: Any, dtype: tf.DType) -> np.ndarray:
+    """A JSON value, or lists of them nested to the same depth, as an array."""
+    shape = []
+    probe = value
+    while isinstance(probe, list):
+        shape.append(len(probe))
+        if len(shape) > _MAX_RANK:
+            raise invalid_argument(f"Lists are nested deeper than {_MAX_RANK} levels")
+        if not probe:
+            break
+        probe = probe[0]
+    flat: list[Any] = []
+    _flatten(value, 0, shape, dtype, flat)
+    if dtype in _INTEGER_RANGE:
+        wide = np.array(flat, dtype=np.uint64 if dtype == tf.uint64 else np.int64)
+        return wide.astype(dtype.as_numpy_dtype).reshape(shape)
+    with np.errstate(over="ignore"):  # what does not fit a float32 becomes infinite
+        return np.array(flat, dtype=dtype.as_numpy_dtype).reshape(shape)
+
+
+def _flatten(value: Any, level: int, shape: list[int], dtype: tf.DType, flat: list[Any]) -> None:
+    if not isinstance(value, list):
+        if level != len(shape):
+            raise invalid_argument(
+                f"JSON Value: {_echo(value)} found at incorrect level: {level + 1} in the JSON "
+                f"DOM. Expected at level: {len(shape)}"
+            )
+        flat.append(_scalar(value, dtype))
+        return
+    if level >= len(shape):
+        raise invalid_argument(
+            f"Encountered list at unexpected level: {level} expected < {len(shape)}"
+        )
+    if len(value) != shape[level]:
+        raise invalid_argument(
+            f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: "
+            f"{shape[level]}"
+        )
+    for item in value:
+        _flatten(item, level + 1, shape, dtype, flat)
+
+
+def _scalar(value: Any, dtype: tf.DType) -> Any:
+    if dtype == tf.string:
+        if isinstance(value, dict):
+            return _decode_base64(value)
+        if isinstance(value, str):
+            return _to_bytes(value)
+    elif dtype in (tf.float32, tf.float64):
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return _to_double(value)
+    elif dtype == tf.bool:
+        if isinstance(value, bool):
+            return value
+    elif dtype in _INTEGER_RANGE:
+        low, high = _INTEGER_RANGE[dtype]
+        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+            return value
+    else:
+        raise StatusError(
+            Code.UNIMPLEMENTED, f"Conversion of JSON Value: {_echo(value)} to type: {dtype.name}"
+        )
+    raise invalid_argument(
+        f"JSON Value: {_echo(value)} Type: {_json_type(value)} is not of expected type: "
+        f"{_dtype_name(dtype)}"
+    )
+
+
+def _to_double(value: int | float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def _decode_base64(value: dict[str, Any]) -> bytes:
+    if not _is_base64_object(value):
+        raise invalid_argument(
+            f"JSON Value: {_echo(value)} not formatted correctly for base64 data"
+        )
+    # absl::Base64Unescape skips white space and does without padding, but knows no other letters.
+    text = "".join(value["b64"].split()).rstrip("=")
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise invalid_argument("Unable to base64 decode") from error
+
+
+def _to_bytes(value: str) -> bytes:
+    try:
+        return value.encode("utf-8", errors="surrogateescape")
+    except UnicodeEncodeError as error:
+        raise invalid_argument(
+            "JSON Parse error: The surrogate pair in string is invalid."
+        ) from error
+
+
+def _is_plain_object(value: Any) -> bool:
+    return isinstance(value, dict) and not _is_base64_object(value)
+
+
+def _is_base64_object(value: Any) -> bool:
+    return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
+
+
+def _check_rows(outputs: Mapping[str, np.ndarray]) -> None:
+    batch_size = None
+    for alias, array in outputs.items():
+        if not array.ndim:
+            raise invalid_argument(f"Tensor name: {alias} has no shape information ")
+        if batch_size not in (None, array.shape[0]):
+            raise invalid_argument(
+                f"Tensor name: {alias} has inconsistent batch size: {array.shape[0]} expecting: "
+                f"{batch_size}"
+            )
+        batch_size = array.shape[0]
+
+
+def _to_json(value: Any, alias: str) -> bytes:
+    if isinstance(value, np.ndarray) and value.ndim:
+        return b"[" + b", ".join(_to_json(item, alias) for item in value) + b"]"
+    item = value.item() if isinstance(value, (np.ndarray, np.generic)) else value
+    if isinstance(item, bytes):
+        if alias.endswith("_bytes"):
+            return b'{ "b64": "' + base64.b64encode(item) + b'" }'
+        return _string_to_json(item)
+    if isinstance(item, (bool, int)):
+        return json.dumps(item).encode()
+    if isinstance(item, float):
+        return _decimal(item, digits=17 if value.dtype == np.float64 else 9).encode()
+    raise invalid_argument(
+        f"Failed to write JSON value for tensor type: {getattr(value, 'dtype', type(item))}"
+    )
+
+
+def _string_to_json(value: bytes) -> bytes:
+    """Strings go out as they are, also those that are no UTF-8."""
+    text = value.decode("utf-8", errors="surrogateescape")
+    return json.dumps(text, ensure_ascii=False).encode("utf-8", errors="surrogateescape")
+
+
+def _decimal(value: float, digits: int) -> str:
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    kind = np.float64 if digits == 17 else np.float32
+    text = f"{value:.6g}"
+    if kind(text) != kind(value):
+        text = f"{value:.{digits}g}"
+    return text if "." in text or "e" in text else f"{text}.0"
+
+
+def _object(members: Mapping[str, bytes]) -> bytes:
+    return (
+        b"{"
+        + b", ".join(json.dumps(name).encode() + b": " + value for name, value in members.items())
+        + b"}"
+    )
+
+
+def _json_type(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "Null", True: "True", False: "False"}[value]
+    return {dict: "Object", list: "Array", str: "String"}.get(type(value), "Number")
+
+
+def _dtype_name(dtype: tf.DType) -> str:
+    """TensorFlow's C++ names: float and double."""
+    return {"float32": "float", "float64": "double"}.get(dtype.name, dtype.name)
+
+
+def _shape(array: np.ndarray) -> str:
+    return f"[{','.join(str(size) for size in array.shape)}]"
+
+
+def _format_error(body: bytes, what: str) -> StatusError:
+    return invalid_argument(f"JSON Value: {_echo_body(body)} {what}")
+
+
+def _echo_body(body: bytes) -> str:
+    return _shorten(body[: _MAX_ECHO + 1].decode("utf-8", errors="replace"))
+
+
+def _echo(value: Any) -> str:
+    try:
+        return _shorten(json.dumps(value, ensure_ascii=False))
+    except (RecursionError, UnicodeError):
+        return "..."
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _MAX_ECHO else f"{text[:_MAX_ECHO]}..."

@@ -1,0 +1,165 @@
+"""Predict and metadata, as both entry points answer them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow_serving.apis import model_pb2
+
+from serving.local.manager import ModelManager, ServableHandle
+from serving.local.metrics import Metrics
+from serving.local.scheduler import BatchScheduler, Task
+from serving.local.servable import DEFAULT_SIGNATURE, Outputs
+from serving.local.status import Code, StatusError, failed_precondition, invalid_argument
+
+SignatureDef = meta_graph_pb2.SignatureDef
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer to a predict request.
+
+    Attributes:
+      version: Version that answered.
+      signature_name: Signature that was run.
+      signature: Its definition.
+      outputs: Arrays by output alias.
+    """
+
+    version: int
+    signature_name: str
+    signature: SignatureDef
+    outputs: Outputs
+
+
+class Predictor:
+    """Checks requests, schedules them and waits for their answers."""
+
+    def __init__(self, manager: ModelManager, scheduler: BatchScheduler, metrics: Metrics) -> None:
+        self.manager = manager
+        self.metrics = metrics
+        self._scheduler = scheduler
+
+    async def predict(
+        self,
+        spec: model_pb2.ModelSpec,
+        inputs: Mapping[str, np.ndarray],
+        *,
+        output_filter: Iterable[str] = (),
+        timeout: float | None,
+    ) -> Prediction:
+        """Runs a signature of a model.
+
+        Cancelling the coroutine takes the request out of the queue.
+
+        Args:
+          spec: Model, version or label, signature.
+          inputs: Arrays by input alias.
+          output_filter: Output aliases wanted; all where none is named.
+          timeout: Seconds the answer is waited for; None for ever.
+
+        Raises:
+          StatusError: In TF Serving's words.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        handle = self.manager.acquire(spec)
+        try:
+            name = spec.signature_name or DEFAULT_SIGNATURE
+            signature = handle.servable.signatures.get(name)
+            if signature is None:
+                raise failed_precondition(f'Serving signature key "{name}" not found.')
+            _check_inputs(signature, inputs)
+            outputs = _select_outputs(signature, list(output_filter))
+            task = Task(handle.servable, name, inputs, outputs, deadline)
+            result = self._scheduler.submit(task)
+        except BaseException:
+            handle.release()
+            raise
+        # The version must stay until the graph has run, also when nobody waits for it any more.
+        result.add_done_callback(lambda _: handle.release())
+        with self.metrics.runtime(handle.model_name, task.size or 1):
+            values = await _wait(result, timeout)
+        return Prediction(handle.version, name, signature, values)
+
+    def signatures(self, spec: model_pb2.ModelSpec) -> tuple[int, dict[str, SignatureDef]]:
+        """Version and signatures of the model a spec names."""
+        handle = self.manager.acquire(spec)
+        try:
+            return handle.version, handle.servable.signatures
+        finally:
+            handle.release()
+
+    def refuse_method(self, spec: model_pb2.ModelSpec, kind: str, method_name: str) -> StatusError:
+        """What a classify or regress request is told: such signatures are not exported any more.
+
+        Args:
+          spec: Model and signature of the request.
+          kind: "classification" or "regression".
+          method_name: The signature method it would need.
+        """
+        handle: ServableHandle = self.manager.acquire(spec)
+        try:
+            name = spec.signature_name or DEFAULT_SIGNATURE
+            signature = handle.servable.signatures.get(name)
+        finally:
+            handle.release()
+        if signature is None:
+            return invalid_argument(f"No signature was found with the name: {name}")
+        if signature.method_name == method_name:
+            return StatusError(Code.UNIMPLEMENTED, f"This server has no {kind}; use Predict.")
+        return invalid_argument(
+            f"Expected {kind} signature method_name to be {method_name}. Was: "
+            f"{signature.method_name}"
+        )
+
+
+async def _wait(result: Future[Outputs], timeout: float | None) -> Outputs:
+    try:
+        return await asyncio.wait_for(asyncio.wrap_future(result), timeout)
+    except asyncio.TimeoutError as error:
+        raise StatusError(Code.DEADLINE_EXCEEDED, "Deadline exceeded") from error
+
+
+def _check_inputs(signature: SignatureDef, inputs: Mapping[str, np.ndarray]) -> None:
+    if set(inputs) != set(signature.inputs):
+        sent, expected = sorted(inputs), sorted(signature.inputs)
+        if len(sent) == len(expected):
+            unknown = next(alias for alias in sent if alias not in signature.inputs)
+            raise invalid_argument(
+                f"input tensor alias not found in signature: {unknown}. Inputs expected to be in "
+                f"the set {{{','.join(expected)}}}."
+            )
+        extra = ",".join(sorted(set(sent) - set(expected)))
+        missing = ",".join(sorted(set(expected) - set(sent)))
+        raise invalid_argument(
+            f"input size does not match signature: {len(sent)}!={len(expected)} "
+            f"len({{{','.join(sent)}}}) != len({{{','.join(expected)}}}). "
+            f"Sent extra: {{{extra}}}. Missing but required: {{{missing}}}."
+        )
+    for index, alias in enumerate(sorted(inputs)):
+        wanted = tf.dtypes.as_dtype(signature.inputs[alias].dtype)
+        got = inputs[alias].dtype
+        if got != wanted.as_numpy_dtype:
+            name = "string" if got.kind == "O" else got.name
+            raise invalid_argument(
+                f"Expects arg[{index}] to be {wanted.name} but {name} is provided"
+            )
+
+
+def _select_outputs(signature: SignatureDef, output_filter: list[str]) -> tuple[str, ...]:
+    for index, alias in enumerate(output_filter):
+        if alias not in signature.outputs:
+            raise invalid_argument(
+                f"output tensor alias not found in signature: {alias} Outputs expected to be in "
+                f"the set {{{','.join(sorted(signature.outputs))}}}."
+            )
+        if alias in output_filter[:index]:
+            raise invalid_argument(f"duplicate output tensor alias: {alias}")
+    return tuple(output_filter or sorted(signature.outputs))

@@ -1,0 +1,264 @@
+"""The REST entry point: TF Serving's paths, bodies and status codes, as an ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import zlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+import tensorflow as tf
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from tensorflow.core.framework import types_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow_serving.apis import get_model_status_pb2, model_pb2
+
+from serving.local import json_tensor
+from serving.local.predictor import Predictor
+from serving.local.servable import DEFAULT_SIGNATURE
+from serving.local.status import (
+    CODE_BY_NUMBER,
+    HTTP_STATUS,
+    Code,
+    StatusError,
+    invalid_argument,
+)
+
+_ANY = re.compile(r"/v1/.*", re.IGNORECASE | re.DOTALL)
+_CHOICE = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
+_INFERENCE = re.compile(
+    rf"/v1/models/(?P<name>[^/:]+){_CHOICE}:(?P<method>classify|regress|predict)", re.IGNORECASE
+)
+_STATUS = re.compile(
+    rf"/v1/models(?:/(?P<name>[^/:]+))?{_CHOICE}(?:/(?P<metadata>metadata))?", re.IGNORECASE
+)
+# libevent's page, which is what TF Serving shows outside of /v1.
+_NOT_FOUND_PAGE = (
+    "<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n"
+    "<H1>Not Found</H1>\n</BODY></HTML>\n"
+)
+_CLASSIFY_OR_REGRESS = {
+    "classify": ("classification", tf.saved_model.CLASSIFY_METHOD_NAME),
+    "regress": ("regression", tf.saved_model.REGRESS_METHOD_NAME),
+}
+
+
+@dataclass(frozen=True)
+class RestLimits:
+    """Bounds of the REST API.
+
+    Attributes:
+      timeout: Seconds a request may take, its body's arrival and its answer each.
+      max_body_bytes: Largest body, after decompression.
+      max_concurrent: Requests at the same time.
+      metrics_path: Path of the Prometheus page; empty for none.
+    """
+
+    timeout: float
+    max_body_bytes: int
+    max_concurrent: int
+    metrics_path: str = ""
+
+
+class RestApi:
+    """ASGI application."""
+
+    def __init__(self, predictor: Predictor, limits: RestLimits) -> None:
+        self._predictor = predictor
+        self._limits = limits
+        self._active = 0
+        # JSON of megabytes is read and written off the event loop.
+        self._workers = ThreadPoolExecutor(4, thread_name_prefix="rest")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        request = Request(scope, receive)
+        self._active += 1
+        try:
+            response = await self._respond(request)
+        except ClientDisconnect:
+            return
+        finally:
+            self._active -= 1
+        await response(scope, receive, send)
+
+    async def _respond(self, request: Request) -> Response:
+        path = request.scope["raw_path"].decode("latin-1")
+        if self._limits.metrics_path and path == self._limits.metrics_path:
+            return Response(self._predictor.metrics.page(), headers={"Content-Type": "text/plain"})
+        if not _ANY.fullmatch(path):
+            return Response(_NOT_FOUND_PAGE, status_code=404, media_type="text/html")
+        try:
+            if self._active > self._limits.max_concurrent:
+                raise StatusError(
+                    Code.RESOURCE_EXHAUSTED,
+                    f"More than {self._limits.max_concurrent} requests at the same time",
+                )
+            body = await self._dispatch(request, path)
+        except StatusError as error:
+            return _error_response(error)
+        return Response(body, media_type="application/json")
+
+    async def _dispatch(self, request: Request, path: str) -> bytes:
+        malformed = invalid_argument(f"Malformed request: {request.method} {path}")
+        inference = _INFERENCE.fullmatch(path) if request.method == "POST" else None
+        if inference:
+            spec = _model_spec(inference)
+            body = await self._read_body(request)
+            if inference["method"] == "predict":
+                return await self._predict(spec, body)
+            if inference["method"] in _CLASSIFY_OR_REGRESS:
+                spec.signature_name = str(json_tensor.parse_object(body).get("signature_name", ""))
+                kind, method_name = _CLASSIFY_OR_REGRESS[inference["method"]]
+                raise self._predictor.refuse_method(spec, kind, method_name)
+            raise malformed
+        status = _STATUS.fullmatch(path) if request.method == "GET" else None
+        if not status:
+            raise malformed
+        if not status["name"]:
+            raise invalid_argument("Missing model name in request.")
+        spec = _model_spec(status)
+        return self._metadata(spec) if status["metadata"] else self._status(spec)
+
+    async def _predict(self, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
+        def parse() -> json_tensor.PredictBody:
+            return json_tensor.parse_predict(body, lambda name: self._inputs(spec, name))
+
+        served = spec.name in self._predictor.manager.model_names()
+        loop = asyncio.get_running_loop()
+        with self._predictor.metrics.request(spec.name if served else "", "REST"):
+            request = await loop.run_in_executor(self._workers, parse)
+            spec.signature_name = request.signature_name
+            prediction = await self._predictor.predict(
+                spec, request.inputs, timeout=self._limits.timeout
+            )
+            return await loop.run_in_executor(
+                self._workers, json_tensor.format_predict, prediction.outputs, request.form
+            )
+
+    def _inputs(self, spec: model_pb2.ModelSpec, name: str) -> json_tensor.Signature:
+        name = name or DEFAULT_SIGNATURE
+        _, signatures = self._predictor.signatures(spec)
+        if name not in signatures:
+            raise invalid_argument(f'Serving signature name: "{name}" not found in signature def')
+        return dict(sorted(signatures[name].inputs.items()))
+
+    def _status(self, spec: model_pb2.ModelSpec) -> bytes:
+        if spec.WhichOneof("version_choice") == "version_label":
+            spec.ClearField("version_label")  # TF Serving's status looks at the version alone
+        response = self._predictor.manager.status(spec)
+        return _pretty(
+            {"model_version_status": [*map(_version_json, response.model_version_status)]}
+        )
+
+    def _metadata(self, spec: model_pb2.ModelSpec) -> bytes:
+        version, signatures = self._predictor.signatures(spec)
+        signature_def = {
+            name: _signature_json(signature) for name, signature in sorted(signatures.items())
+        }
+        return _pretty(
+            {
+                "model_spec": {"name": spec.name, "signature_name": "", "version": str(version)},
+                "metadata": {"signature_def": {"signature_def": signature_def}},
+            }
+        )
+
+    async def _read_body(self, request: Request) -> bytes:
+        limit = self._limits.max_body_bytes
+        too_large = StatusError(Code.RESOURCE_EXHAUSTED, f"The body is larger than {limit} bytes")
+
+        async def read() -> bytes:
+            chunks, size = [], 0
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > limit:
+                    raise too_large
+                chunks.append(chunk)
+            return b"".join(chunks)
+
+        try:
+            body = await asyncio.wait_for(read(), self._limits.timeout)
+        except asyncio.TimeoutError as error:
+            raise StatusError(Code.DEADLINE_EXCEEDED, "The body did not arrive in time") from error
+        if request.headers.get("content-encoding", "").lower() != "gzip":
+            return body
+        return _gunzip(body, limit, too_large)
+
+
+def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:
+    spec = model_pb2.ModelSpec(name=unquote(match["name"]))
+    if match["version"]:
+        number = int(match["version"])
+        if number > 2**63 - 1:
+            raise invalid_argument(f"Failed to convert version: {match['version']} to numeric.")
+        spec.version.value = number
+    elif match["label"]:
+        spec.version_label = unquote(match["label"])
+    return spec
+
+
+def _gunzip(body: bytes, limit: int, too_large: StatusError) -> bytes:
+    decompressor = zlib.decompressobj(wbits=31)
+    try:
+        plain = decompressor.decompress(body, limit)
+    except zlib.error as error:
+        raise invalid_argument(
+            f"The body is not gzip as its Content-Encoding says: {error}"
+        ) from error
+    if decompressor.unconsumed_tail:
+        raise too_large
+    return plain
+
+
+def _error_response(error: StatusError) -> Response:
+    message = json.dumps(error.message, ensure_ascii=False)
+    return Response(
+        f'{{ "error": {message} }}'.encode("utf-8", errors="replace"),
+        status_code=HTTP_STATUS[error.code],
+        media_type="application/json",
+    )
+
+
+def _version_json(version: get_model_status_pb2.ModelVersionStatus) -> dict[str, Any]:
+    return {
+        "version": str(version.version),
+        "state": get_model_status_pb2.ModelVersionStatus.State.Name(version.state),
+        "status": {
+            "error_code": CODE_BY_NUMBER[version.status.error_code].name,
+            "error_message": version.status.error_message,
+        },
+    }
+
+
+def _signature_json(signature: meta_graph_pb2.SignatureDef) -> dict[str, Any]:
+    return {
+        "inputs": _tensor_infos_json(signature.inputs),
+        "outputs": _tensor_infos_json(signature.outputs),
+        "method_name": signature.method_name,
+        "defaults": {},
+    }
+
+
+def _tensor_infos_json(infos: Mapping[str, meta_graph_pb2.TensorInfo]) -> dict[str, Any]:
+    return {
+        alias: {
+            "dtype": types_pb2.DataType.Name(info.dtype),
+            "tensor_shape": {
+                "dim": [{"size": str(dim.size), "name": dim.name} for dim in info.tensor_shape.dim],
+                "unknown_rank": info.tensor_shape.unknown_rank,
+            },
+            "name": info.name,
+        }
+        for alias, info in sorted(infos.items())
+    }
+
+
+def _pretty(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, indent=1).encode() + b"\n"

@@ -1,0 +1,91 @@
+"""Model versions on disk: which are complete, and which of them the version policy wants."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tensorflow_serving.config import file_system_storage_path_source_pb2 as source_pb2
+
+VersionPolicy = source_pb2.FileSystemStoragePathSourceConfig.ServableVersionPolicy
+Fingerprint = tuple[tuple[str, int, int], ...]
+
+# The graph is the last file a pusher writes: TFX's Pusher copies it after everything else.
+_GRAPH = "saved_model.pb"
+# A directory nobody touched for so long is not being written.
+_SETTLED_SECONDS = 5.0
+_MAX_VERSION = 2**63 - 1
+
+
+@dataclass
+class VersionDirectory:
+    """Watches the versions below the base path of one model.
+
+    A version is a directory with a whole number for a name (leading zeros are allowed) that holds
+    `saved_model.pb`. A directory that is still being written is not seen: its files must have been
+    the same at two looks in a row, or old.
+
+    Attributes:
+      base_path: Directory of the versions.
+    """
+
+    base_path: Path
+    _last: dict[int, Fingerprint] = field(default_factory=dict)
+
+    def look(self) -> dict[int, tuple[Path, Fingerprint]]:
+        """The complete versions, with their paths and fingerprints."""
+        seen: dict[int, tuple[Path, Fingerprint]] = {}
+        complete: dict[int, tuple[Path, Fingerprint]] = {}
+        for version, path in _version_paths(self.base_path):
+            fingerprint = _fingerprint(path)
+            seen[version] = (path, fingerprint)
+            if self._last.get(version) == fingerprint or _is_old(fingerprint):
+                complete[version] = seen[version]
+        self._last = {version: fingerprint for version, (_, fingerprint) in seen.items()}
+        return complete
+
+
+def select_versions(policy: VersionPolicy, available: Iterable[int]) -> set[int]:
+    """The versions that the policy wants served; by default the latest one."""
+    choice = policy.WhichOneof("policy_choice")
+    if choice == "all":
+        return set(available)
+    if choice == "specific":
+        return set(available) & set(policy.specific.versions)
+    count = policy.latest.num_versions or 1
+    return set(sorted(available)[-count:])
+
+
+def _version_paths(base_path: Path) -> Iterable[tuple[int, Path]]:
+    try:
+        entries = [entry for entry in os.scandir(base_path) if entry.name.isascii()]
+    except OSError:
+        return
+    for entry in entries:
+        if not entry.name.isdigit() or int(entry.name) > _MAX_VERSION:
+            continue
+        path = Path(entry.path)
+        if (path / _GRAPH).is_file():
+            yield int(entry.name), path
+
+
+def _fingerprint(path: Path) -> Fingerprint:
+    """Name, size in bytes and modification time in nanoseconds of every file."""
+    files = []
+    for folder, _, names in os.walk(path):
+        for name in names:
+            file = os.path.join(folder, name)
+            try:
+                stat = os.stat(file)
+            except FileNotFoundError:
+                continue  # Removed between listing and looking: the next look sees the rest.
+            files.append((file, stat.st_size, stat.st_mtime_ns))
+    return tuple(sorted(files))
+
+
+def _is_old(fingerprint: Fingerprint) -> bool:
+    newest = max((modified for _, _, modified in fingerprint), default=0)
+    return newest < time.time_ns() - _SETTLED_SECONDS * 1e9

@@ -1,0 +1,151 @@
+"""Tiny SavedModels with the signatures of the real ones, made on the spot."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+from tensorflow_serving.apis import prediction_log_pb2
+
+GRID, TOKENS, BEAMS = 3, 5, 2
+_COLOURS = ("red", "green", "blue")
+
+
+class TinyCaptioner(tf.Module):
+    """Captions an image by its strongest colour; `name` is a word of every caption.
+
+    Like the real models: no JPEG or PNG gets an empty caption and score -inf, and what the decoder
+    refuses fails the request.
+    """
+
+    def __init__(self, word: str) -> None:
+        super().__init__()
+        self._word = word
+        self._colours = tf.constant(_COLOURS)
+
+    def _mean_colour(self, encoded: tf.Tensor) -> tf.Tensor:
+        image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+        return tf.reduce_mean(tf.cast(image, tf.float32), axis=[0, 1])
+
+    def _means(self, image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        known = tf.strings.regex_full_match(image_bytes, rb"(?s)(\xff\xd8\xff|\x89PNG).*")
+        # The regular expression engine reads UTF-8, so the signature is looked at byte by byte.
+        first = tf.strings.substr(image_bytes, 0, 2)
+        known = tf.logical_or(tf.equal(first, b"\xff\xd8"), tf.equal(first, b"\x89P"))
+        means = tf.map_fn(
+            lambda item: tf.cond(
+                item[1], lambda: self._mean_colour(item[0]), lambda: tf.zeros([3])
+            ),
+            (image_bytes, known),
+            fn_output_signature=tf.TensorSpec([3], tf.float32),
+        )
+        return means, known
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+    def caption(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        means, known = self._means(image_bytes)
+        colour = tf.gather(self._colours, tf.argmax(means, axis=1))
+        caption = tf.strings.join([f"a {self._word} scene in ", colour])
+        score = -tf.reduce_max(means, axis=1) / 255.0
+        infinite = tf.fill(tf.shape(score), -np.inf)
+        return {
+            "caption": tf.where(known, caption, tf.fill(tf.shape(caption), "")),
+            "score": tf.where(known, score, infinite),
+        }
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+    def beams(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        best = self.caption(image_bytes)
+        second = tf.strings.join([best["caption"], " again"])
+        return {
+            "captions": tf.stack([best["caption"], second], axis=1),
+            "scores": tf.stack([best["score"], best["score"] - 1.0], axis=1),
+        }
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+    def attention(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        best = self.caption(image_bytes)
+        words = tf.strings.split(best["caption"]).to_tensor("", shape=[None, TOKENS])
+        maps = tf.one_hot(tf.range(TOKENS) % (GRID * GRID), GRID * GRID)
+        maps = tf.reshape(maps, [1, TOKENS, GRID, GRID])
+        return {"tokens": words, "attention": tf.repeat(maps, tf.shape(words)[0], axis=0)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        features = {"image/encoded": tf.io.FixedLenFeature([], tf.string)}
+        return self.caption(tf.io.parse_example(examples, features)["image/encoded"])
+
+
+class HalfPlusTwo(tf.Module):
+    """y = 0.5 x + 2, the model of TF Serving's own tests."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def predict(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": 0.5 * x + 2.0}
+
+
+def save_captioner(base: Path, version: int, word: str | None = None) -> Path:
+    """Pushes a tiny captioner that names its version in every caption."""
+    module = TinyCaptioner(word or f"v{version}")
+    signatures = {
+        "serving_default": module.caption,
+        "beams": module.beams,
+        "attention": module.attention,
+        "serving_examples": module.examples,
+    }
+    return _push(module, signatures, base, version, _add_captioner_assets)
+
+
+def save_half_plus_two(base: Path, version: int) -> Path:
+    """Pushes half_plus_two."""
+    module = HalfPlusTwo()
+    return _push(module, {"serving_default": module.predict}, base, version)
+
+
+def save_broken(base: Path, version: int) -> Path:
+    """Pushes a version that does not load."""
+    path = base / str(version)
+    path.mkdir(parents=True)
+    (path / "saved_model.pb").write_bytes(b"this is no SavedModel")
+    return path
+
+
+def image(colour: tuple[int, int, int], size: int = 16, form: str = "PNG") -> bytes:
+    """An encoded image of one colour."""
+    file = io.BytesIO()
+    Image.new("RGB", (size, size), colour).save(file, form)
+    return file.getvalue()
+
+
+RED, GREEN = (200, 10, 10), (10, 200, 10)
+
+
+def _push(module, signatures, base: Path, version: int, finish=lambda path: None) -> Path:
+    """Writes aside and renames, as a careful pusher does."""
+    base.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(dir=base.parent))
+    tf.saved_model.save(module, str(aside / "model"), signatures=signatures)
+    finish(aside / "model")
+    path = base / str(version)
+    os.replace(aside / "model", path)
+    shutil.rmtree(aside)
+    return path
+
+
+def _add_captioner_assets(path: Path) -> None:
+    extra = path / "assets.extra"
+    extra.mkdir()
+    log = prediction_log_pb2.PredictionLog()
+    request = log.predict_log.request
+    request.model_spec.signature_name = "serving_default"
+    request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto([image(RED)]))
+    with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as writer:
+        writer.write(log.SerializeToString())
+    (extra / "captioner.json").write_text(json.dumps({"model": "tiny"}), encoding="utf-8")
