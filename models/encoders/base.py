@@ -1,0 +1,73 @@
+"""What every image encoder offers, whatever it is made of."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+
+
+class EncoderError(ValueError):
+    """An encoder that is unknown, or cannot be built as asked."""
+
+
+class EncoderWeightsError(EncoderError):
+    """Weights that are missing, damaged, or not those of the encoder."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderInfo:
+    """Sizes of an encoder, known without building it.
+
+    Attributes:
+      name: Key of the registry.
+      input_size: Height and width of the images it takes, in pixels.
+      grid: Rows and columns of the feature grid.
+      channels: Width of the feature vector of each cell.
+    """
+
+    name: str
+    input_size: int
+    grid: tuple[int, int]
+    channels: int
+
+    @property
+    def feature_shape(self) -> tuple[int, int]:
+        """Shape of one image's features: [rows * columns, channels]."""
+        return self.grid[0] * self.grid[1], self.channels
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """An encoder with its weights: pixels in, grid features out, preprocessing inside.
+
+    Attributes:
+      info: Its sizes.
+      model: Maps float32 [N, S, S, 3], RGB in 0..255, to features [N, h * w, channels], the grid in
+        row-major order.
+      weights_sha256: SHA-256 of the weights file; empty for weights initialised at random.
+    """
+
+    info: EncoderInfo
+    model: keras.Model
+    weights_sha256: str
+
+    @property
+    def name(self) -> str:
+        """Key of the registry."""
+        return self.info.name
+
+    @property
+    def input_size(self) -> int:
+        """Height and width of the images it takes, in pixels."""
+        return self.info.input_size
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the feature grid."""
+        return self.info.grid
+
+    @property
+    def channels(self) -> int:
+        """Width of the feature vector of each cell."""
+        return self.info.channels
