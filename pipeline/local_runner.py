@@ -11,11 +11,13 @@ The `tfx` command line hands no settings through, so two environment variables d
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import sys
 import time
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -45,6 +47,11 @@ class RunFolders:
     def sample(self) -> Path:
         """The generated data set, where it is used."""
         return self.root / "data" / "sample"
+
+    @property
+    def schemas(self) -> Path:
+        """Schemas by content: one folder for each that was used."""
+        return self.root / "data" / "schema"
 
     @property
     def artifacts(self) -> Path:
@@ -128,7 +135,6 @@ def _prepare_data(config: PipelineConfig, folders: RunFolders, console: Console)
 def _run_graph(config: PipelineConfig, folders: RunFolders) -> None:
     from tfx import v1 as tfx
 
-    import schema
     from pipeline.pipeline import Locations, create_pipeline
 
     folders.metadata.parent.mkdir(parents=True, exist_ok=True)
@@ -136,11 +142,21 @@ def _run_graph(config: PipelineConfig, folders: RunFolders) -> None:
         records=str(folders.records),
         artifacts=str(folders.artifacts),
         serving=str(folders.serving),
-        schema=str(Path(schema.__file__).parent),
+        schema=str(_keep_schema(folders)),
         checkpoints=str(folders.checkpoints),
     )
     metadata = tfx.orchestration.metadata.sqlite_metadata_connection_config(str(folders.metadata))
     tfx.orchestration.LocalDagRunner().run(create_pipeline(config, locations, metadata))
+
+
+def _keep_schema(folders: RunFolders) -> Path:
+    """Copies the curated schema to a path that changes with its content."""
+    content = resources.files("schema").joinpath("schema.pbtxt").read_bytes()
+    path = folders.schemas / hashlib.sha256(content).hexdigest()[:16] / "schema.pbtxt"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return path
 
 
 def shown(path: Path) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.proto import example_gen_pb2, pusher_pb2, trainer_pb2
+from tfx.types import Artifact
 from tfx.types.channel import BaseChannel
 
 from components.caption_evaluator.component import CaptionEvaluator
@@ -33,7 +33,8 @@ class Locations:
       records: Ingested TFRecords, in `train/`, `val/` and `test/`.
       artifacts: Pipeline root, where TFX keeps each node's outputs.
       serving: Base folder of pushed models, one folder per model name.
-      schema: Folder that holds `schema.pbtxt` and nothing else that ends in `.pbtxt`.
+      schema: The schema file. TFX's cache knows its path, not its content, so another content
+        needs another path (or, on Kubeflow, another image).
       checkpoints: Where an interrupted training is kept.
     """
 
@@ -113,36 +114,30 @@ def _data_nodes(config: PipelineConfig, locations: Locations) -> dict[str, BaseN
             ]
         ),
     )
-    schema = tfx.dsl.Importer(
-        source_uri=locations.schema, artifact_type=tfx.types.standard_artifacts.Schema
-    ).with_id("SchemaImporter")
+    schema = tfx.components.ImportSchemaGen(schema_file=locations.schema)
     # With the schema TFDV knows that `image/encoded` is an image, and does not count it as text.
     statistics = tfx.components.StatisticsGen(
-        examples=example_gen.outputs["examples"], schema=schema.outputs["result"]
+        examples=example_gen.outputs["examples"], schema=schema.outputs["schema"]
     )
     validator = tfx.components.ExampleValidator(
-        statistics=statistics.outputs["statistics"], schema=schema.outputs["result"]
+        statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
     )
     previous = tfx.dsl.Resolver(
         strategy_class=PreviousArtifactStrategy,
-        previous=tfx.dsl.Channel(
-            type=tfx.types.standard_artifacts.ExampleStatistics,
-            producer_component_id=statistics.id,
-            output_key="statistics",
-        ),
+        previous=_all_of(tfx.types.standard_artifacts.ExampleStatistics, statistics.id),
         current=statistics.outputs["statistics"],
     ).with_id("PreviousStatistics")
     gate = DataGate(
         anomalies=validator.outputs["anomalies"],
         statistics=statistics.outputs["statistics"],
-        schema=schema.outputs["result"],
+        schema=schema.outputs["schema"],
         previous_statistics=previous.outputs["previous"],
         drift=config.data_gate.drift,
         code_fingerprint=code_fingerprint("components.data_gate.executor"),
     )
     transform = tfx.components.Transform(
         examples=example_gen.outputs["examples"],
-        schema=schema.outputs["result"],
+        schema=schema.outputs["schema"],
         preprocessing_fn="models.preprocessing.preprocessing_fn",
         custom_config={
             "text": to_plain(config.text),
@@ -193,17 +188,22 @@ def _trainer(
 
 def _baseline(name: str, trainer: BaseNode) -> BaseNode:
     """Resolves the last blessed model of this name that is older than the candidate."""
-
-    def earlier(artifact_type: Any, node_id: str, key: str) -> tfx.dsl.Channel:
-        return tfx.dsl.Channel(type=artifact_type, producer_component_id=node_id, output_key=key)
-
     artifacts = tfx.types.standard_artifacts
     return tfx.dsl.Resolver(
         strategy_class=PreviousBlessedModelStrategy,
-        model=earlier(artifacts.Model, trainer.id, "model"),
-        model_blessing=earlier(artifacts.ModelBlessing, f"CaptionEvaluator.{name}", "blessing"),
+        model=_all_of(artifacts.Model, trainer.id),
+        model_blessing=_all_of(artifacts.ModelBlessing, f"CaptionEvaluator.{name}"),
         candidate=trainer.outputs["model"],
     ).with_id(f"Baseline.{name}")
+
+
+def _all_of(artifact_type: type[Artifact], node_id: str) -> tfx.dsl.Channel:
+    """All artifacts of a type that a node put out, in any run.
+
+    No `output_key` is given: with it, TFX's compiler would take this channel and the node's output
+    in the current run for one and the same input of a resolver, and drop one.
+    """
+    return tfx.dsl.Channel(type=artifact_type, producer_component_id=node_id)
 
 
 def _delivery_nodes(
