@@ -1,0 +1,208 @@
+"""The whole pipeline on a tiny sample, run as a user runs it, with executions counted.
+
+One folder and one metadata store, run after run: the first runs everything, the second nothing, an
+edit of user code what depends on it, a killed run goes on where it was. The runs use a copy of the
+code, so that it can be edited.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from pipeline.local_runner import RunFolders
+from pipeline.runs import NodeOutput, execution_counts, latest_outputs, open_store
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = ("components", "ingestion", "models", "pipeline", "schema", "serving")
+MODELS = ("cnn_lstm", "resnet_gru")
+NAME = "sample"
+RESOLVERS = {"PreviousStatistics", *(f"Baseline.{model}" for model in MODELS)}
+# Settings that make a run as short as it can be and still walk every road.
+TINY = {
+    "data.sample": "{train: 40, val: 8, test: 8}",
+    "trainer.epochs": "1",
+    "evaluator.thresholds": "{bleu_4: 0.0}",
+    "evaluator.bootstrap.samples": "20",
+    "serving_validator.max_latency_p95_ms": "60000",
+    "decoding.max_length": "4",
+}
+
+pytestmark = pytest.mark.slow(reason="runs the whole pipeline several times, in processes")
+
+
+@dataclass
+class Project:
+    """A copy of the code and one run root.
+
+    Attributes:
+      code: Folder of the copied rooms.
+      folders: Where the runs keep what they make.
+      settings: Overrides on top of `TINY`.
+    """
+
+    code: Path
+    folders: RunFolders
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def start(self, command: Sequence[str]) -> subprocess.Popen[str]:
+        environment = os.environ | {"PYTHONPATH": str(self.code)}
+        return subprocess.Popen(
+            [*command],
+            cwd=self.code,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def command(self) -> list[str]:
+        settings = TINY | self.settings
+        pairs = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+        root = ["--run-root", str(self.folders.root)]
+        return [sys.executable, "-m", "pipeline.cli", "run", NAME, *root, *pairs]
+
+    def run(self) -> str:
+        """Runs the pipeline to the end; returns what it printed."""
+        process = self.start(self.command())
+        output, _ = process.communicate(timeout=600)
+        assert process.returncode == 0, output
+        return output
+
+    def counts(self) -> dict[str, int]:
+        """Executions that were not cached, by node, resolvers left out: they always run."""
+        counts = execution_counts(open_store(self.folders.metadata), NAME)
+        return {node: count for node, count in counts.items() if node not in RESOLVERS}
+
+    def outputs(self) -> dict[str, dict[str, NodeOutput]]:
+        return latest_outputs(open_store(self.folders.metadata), NAME)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    folder = tmp_path_factory.mktemp("project")
+    ignored = shutil.ignore_patterns("__pycache__")
+    for room in ROOMS:
+        shutil.copytree(ROOT / room, folder / "code" / room, ignore=ignored)
+    yield Project(folder / "code", RunFolders(folder / "run"))
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def first_run(project: Project) -> str:
+    return project.run()
+
+
+def test_first_run_executes_every_node_once(project: Project, first_run: str) -> None:
+    counts = project.counts()
+    assert set(counts.values()) == {1}
+    expected = {"ImportExampleGen", "StatisticsGen", "ExampleValidator", "DataGate", "Transform"}
+    expected |= {"ModelSelector", "ServingValidator", "Pusher"}
+    expected |= {f"{node}.{model}" for node in ("Trainer", "CaptionEvaluator") for model in MODELS}
+    assert expected <= set(counts)
+
+
+def test_it_pushes_the_champion_and_says_so(project: Project, first_run: str) -> None:
+    pushed = project.outputs()["Pusher"]["pushed_model"]
+    assert pushed.properties["pushed"] == 1
+    model = Path(str(pushed.properties["pushed_destination"]))
+    assert model.parent == project.folders.serving / "captioner"
+    assert (model / "saved_model.pb").is_file()
+    assert (model / "assets.extra" / "tf_serving_warmup_requests").is_file()
+    assert "Pushed: " in first_run
+    assert model.name in first_run
+    for name in MODELS:
+        assert f"Report of {name}: " in first_run
+
+
+def test_evaluations_are_read_by_tfma_and_by_coco_tools(project: Project, first_run: str) -> None:
+    import tensorflow_model_analysis as tfma
+
+    for model in MODELS:
+        evaluation = project.outputs()[f"CaptionEvaluator.{model}"]["evaluation"].uri
+        metrics = tfma.load_eval_result(evaluation).get_metrics_for_all_slices()
+        assert () in metrics
+        captions = json.loads((Path(evaluation) / "captions.json").read_text())
+        references = json.loads((Path(evaluation) / "references.json").read_text())
+        assert len(captions) == 8
+        assert {row["image_id"] for row in captions} == {row["id"] for row in references["images"]}
+        assert (Path(evaluation) / "report.html").stat().st_size > 1000
+
+
+def test_second_run_executes_nothing(project: Project, first_run: str) -> None:
+    before = project.counts()
+    versions = sorted(project.folders.serving.glob("*/*"))
+    project.run()
+    assert project.counts() == before
+    assert sorted(project.folders.serving.glob("*/*")) == versions
+
+
+def test_the_tfx_command_line_does_the_same_run(
+    project: Project, first_run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = project.counts()
+    overrides = TINY | {"run_root": str(project.folders.root)}
+    monkeypatch.setenv("CAPTIONER_SET", " ".join(f"'{k}={v}'" for k, v in overrides.items()))
+    monkeypatch.setenv("HOME", str(tmp_path))  # the tfx command line keeps its state there
+    monkeypatch.setenv("LOCAL_HOME", str(tmp_path / "local"))
+    tfx = str(Path(sys.executable).with_name("tfx"))
+    create = ["pipeline", "create", "--engine=local", "--pipeline-path=pipeline/local_runner.py"]
+    run = ["run", "create", "--engine=local", f"--pipeline-name={NAME}"]
+    for arguments in (create, run):
+        process = project.start([tfx, *arguments])
+        output, _ = process.communicate(timeout=600)
+        assert process.returncode == 0, output
+    assert project.counts() == before
+
+
+def test_an_edit_runs_again_what_depends_on_it_and_nothing_else(
+    project: Project, first_run: str
+) -> None:
+    before = project.counts()
+    # The selector: a node near the end, so that what follows it is few and what does not is much.
+    edited = project.code / "components" / "model_selector" / "executor.py"
+    edited.write_text(edited.read_text() + "\nEDITED = True\n")
+    project.run()
+    again = {node for node, count in project.counts().items() if count > before[node]}
+    assert again == {"ModelSelector", "ServingValidator", "Pusher"}
+
+
+def test_a_killed_run_goes_on_where_it_was(project: Project, first_run: str) -> None:
+    """`kill -9` in the middle of the second model's training, after other code was edited."""
+    project.settings["trainer.epochs"] = "6"
+    project.settings["trainer.early_stopping_patience"] = "6"
+    before = project.counts()
+    process = project.start(project.command())
+    assert process.stdout is not None
+    seen = []
+    training = False
+    for line in process.stdout:
+        seen.append(line)
+        training |= "Trainer.resnet_gru" in line
+        if training and "epoch 2" in line:
+            break
+    else:
+        pytest.fail(f"the run ended before it could be killed:\n{''.join(seen)}")
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=60)
+    killed = project.counts()
+    assert killed["Trainer.cnn_lstm"] == before["Trainer.cnn_lstm"] + 1
+    assert killed["Trainer.resnet_gru"] == before["Trainer.resnet_gru"]
+
+    time.sleep(1)  # the killed process's children give up their files
+    output = project.run()
+    after = project.counts()
+    assert after["Trainer.cnn_lstm"] == killed["Trainer.cnn_lstm"]
+    assert after["CaptionEvaluator.cnn_lstm"] == killed["CaptionEvaluator.cnn_lstm"]
+    assert after["Trainer.resnet_gru"] == killed["Trainer.resnet_gru"] + 1
+    assert "epoch 1/" not in output.split("Trainer.resnet_gru")[1]
