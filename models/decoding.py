@@ -6,12 +6,14 @@ code captions in validation, in the evaluator and in the served model.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
-from models.captioner import Captioner
 from models.config import END_ID, PAD_ID, START_ID, UNKNOWN_ID, DecodingConfig
+
+if TYPE_CHECKING:
+    from models.captioner import Captioner
 
 _NEVER = (PAD_ID, START_ID, UNKNOWN_ID)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -145,34 +145,6 @@ def export(
     with tf.io.gfile.GFile(f"{extra}/{METADATA_NAME}", "w") as file:
         file.write(json.dumps(metadata, indent=2))
     _write_warmup(f"{extra}/{WARMUP_NAME}", run.model_name, encoder.input_size)
-
-
-def load_captioner(folder: str) -> Callable[[Sequence[bytes]], list[tuple[str, float]]]:
-    """Loads an exported model for use in this process.
-
-    Args:
-      folder: Folder of the SavedModel.
-
-    Returns:
-      A function from encoded images to their captions and scores.
-
-    Raises:
-      ValueError: No captioning model is there.
-    """
-    if not tf.saved_model.contains_saved_model(folder):
-        raise ValueError(f"No SavedModel in {folder}.")
-    model = tf.saved_model.load(folder)
-    if "serving_default" not in model.signatures:
-        raise ValueError(f"The SavedModel in {folder} has no signature `serving_default`.")
-
-    def caption(image_bytes: Sequence[bytes]) -> list[tuple[str, float]]:
-        # Through `model` and not its signature alone: variables live no longer than it does.
-        signature = model.signatures["serving_default"]
-        answer = signature(image_bytes=tf.constant(list(image_bytes), tf.string))
-        captions = [caption.decode("utf-8") for caption in answer["caption"].numpy()]
-        return list(zip(captions, answer["score"].numpy().tolist(), strict=True))
-
-    return caption
 
 
 def _write_warmup(path: str, model_name: str, size: int) -> None:

@@ -1,0 +1,189 @@
+"""Beam search with a model whose every probability is known."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.config import END_ID, DecodingConfig
+from models.decoding import beam_search
+
+A, B, C, D = 4, 5, 6, 7
+VOCABULARY = 8
+START = 1
+
+# Probability of the next word by the last one. Greedy goes "a c ...", though "b d" is likelier:
+#   a c </s>: 0.5 * 0.4 * 0.5 = 0.10      a d </s>: 0.5 * 0.35 * 0.2 = 0.035
+#   b d </s>: 0.4 * 0.9 * 0.9 = 0.324     a </s>: 0.5 * 0.25 = 0.125
+#   b c </s>: 0.4 * 0.06 * 0.5 = 0.012    c </s>: 0.1 * 0.5 = 0.05
+TRANSITIONS = {
+    START: {A: 0.5, B: 0.4, C: 0.1},
+    A: {C: 0.4, D: 0.35, END_ID: 0.25},
+    B: {D: 0.9, C: 0.06, END_ID: 0.04},
+    C: {END_ID: 0.5, A: 0.3, B: 0.2},
+    D: {END_ID: 0.2, A: 0.5, C: 0.3},
+}
+
+
+class FakeModel:
+    """Knows the last word only; each image has a table of its own."""
+
+    def __init__(self, *tables: dict[int, dict[int, float]]):
+        probabilities = np.full([len(tables), VOCABULARY, VOCABULARY], 1e-30, np.float32)
+        for index, table in enumerate(tables):
+            for last, following in table.items():
+                for word, probability in following.items():
+                    probabilities[index, last, word] = probability
+        self.log_probs = tf.constant(np.log(probabilities))
+
+    def initial_state(self, inputs: Any, beam_size: int) -> Any:
+        images = tf.range(self.log_probs.shape[0])
+        return {
+            "image": tf.repeat(images[:, None], beam_size, axis=1),
+            "steps": tf.zeros([self.log_probs.shape[0], beam_size], tf.int32),
+        }
+
+    def step(self, token_ids: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
+        logits = tf.gather_nd(self.log_probs, tf.stack([state["image"], token_ids], axis=-1))
+        return logits, {**state, "steps": state["steps"] + 1}
+
+
+def _search(model: Any, **config: Any) -> list[list[tuple[list[int], float]]]:
+    """Hypotheses of every image: words without end token, score."""
+    config = {"length_normalization": 0.0, "max_length": 4, **config}
+    found = tf.function(lambda: beam_search(model, None, DecodingConfig(**config)))()
+    assert found.token_ids.shape[2] == config["max_length"] + 1
+    results = []
+    for token_ids, scores in zip(found.token_ids.numpy(), found.scores.numpy(), strict=True):
+        rows = []
+        for row, score in zip(token_ids.tolist(), scores.tolist(), strict=True):
+            if math.isinf(score):
+                assert set(row) == {0}
+                continue
+            end = row.index(END_ID)
+            assert set(row[end + 1 :]) <= {0}
+            rows.append((row[:end], score))
+        results.append(rows)
+    return results
+
+
+BETTER = {**TRANSITIONS, D: {END_ID: 0.9, A: 0.06, C: 0.04}}
+
+
+def test_greedy_follows_the_likeliest_word() -> None:
+    [[(words, score)]] = _search(FakeModel(BETTER), beam_size=1)
+    assert words == [A, C]
+    assert score == pytest.approx(math.log(0.5 * 0.4 * 0.5))
+
+
+def test_a_beam_of_two_finds_what_greedy_misses() -> None:
+    [[best, second]] = _search(FakeModel(BETTER), beam_size=2)
+    assert best == ([B, D], pytest.approx(math.log(0.4 * 0.9 * 0.9)))
+    # "a d </s>" is better than "a </s>", but its beginning was not among the two best; of
+    # "a c </s>" and the finished "a </s>" the latter fell out when "b d" and "a c" were better.
+    assert second == ([A, C], pytest.approx(math.log(0.5 * 0.4 * 0.5)))
+
+
+def test_a_beam_of_three_keeps_a_finished_hypothesis_at_its_score() -> None:
+    [rows] = _search(FakeModel(BETTER), beam_size=3)
+    assert rows[0] == ([B, D], pytest.approx(math.log(0.4 * 0.9 * 0.9)))
+    assert [words for words, _ in rows[1:]] == [[A, D], [A, C]]
+    assert rows[1][1] == pytest.approx(math.log(0.5 * 0.35 * 0.9))
+
+
+def test_length_normalization_favours_longer_captions() -> None:
+    table = {
+        START: {A: 1.0},
+        A: {END_ID: 0.6, B: 0.4},
+        B: {C: 1.0},
+        C: {D: 1.0},
+        D: {END_ID: 1.0},
+    }
+    [[plain, *_]] = _search(FakeModel(table), beam_size=2)
+    assert plain == ([A], pytest.approx(math.log(0.6)))
+    [[normalized, *_]] = _search(FakeModel(table), beam_size=2, length_normalization=1.0)
+    assert normalized == ([A, B, C, D], pytest.approx(math.log(0.4) / 5))
+
+
+@pytest.mark.parametrize("max_length", [1, 2, 3])
+def test_max_length_counts_words_and_the_end_is_paid_for(max_length: int) -> None:
+    table = {START: {A: 1.0}, A: {B: 0.99, END_ID: 0.01}, B: {A: 0.98, END_ID: 0.02}}
+    [[(words, score)]] = _search(FakeModel(table), beam_size=1, max_length=max_length)
+    assert words == [A, B, A][:max_length]
+    inner = [1.0, 0.99, 0.98][:max_length]
+    assert score == pytest.approx(math.log(math.prod(inner) * {A: 0.01, B: 0.02}[words[-1]]))
+
+
+def test_never_unknown_repeated_or_empty() -> None:
+    table = {
+        START: {END_ID: 0.7, 3: 0.2, 0: 0.05, A: 0.05},
+        A: {A: 0.8, 3: 0.1, B: 0.06, START: 0.04},
+        B: {END_ID: 1.0},
+    }
+    [[(words, score)]] = _search(FakeModel(table), beam_size=1)
+    assert words == [A, B]
+    assert score == pytest.approx(math.log(0.05 * 0.06))
+
+
+def test_images_of_a_batch_do_not_touch_each_other() -> None:
+    alone = [_search(FakeModel(table), beam_size=3)[0] for table in (TRANSITIONS, BETTER)]
+    together = _search(FakeModel(TRANSITIONS, BETTER), beam_size=3)
+    for expected, found in zip(alone, together, strict=True):
+        assert [words for words, _ in found] == [words for words, _ in expected]
+        np.testing.assert_allclose([s for _, s in found], [s for _, s in expected], rtol=1e-6)
+
+
+def test_fewer_captions_than_beams_leaves_the_rest_empty() -> None:
+    [rows] = _search(FakeModel({START: {A: 1.0}, A: {END_ID: 1.0}}), beam_size=3, max_length=1)
+    assert rows[0] == ([A], pytest.approx(0.0, abs=1e-6))
+    assert all(score < -60 for _, score in rows[1:])
+
+
+def test_the_search_stops_when_all_are_finished() -> None:
+    class Counting(FakeModel):
+        def step(self, token_ids: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
+            calls.assign_add(1)
+            return super().step(token_ids, state)
+
+    calls = tf.Variable(0)
+    model = Counting({START: {A: 1.0}, A: {END_ID: 1.0}})
+    beam_search(model, None, DecodingConfig(beam_size=1, max_length=20))
+    assert calls.numpy() == 2
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.7, 1.0])
+def test_a_wide_beam_finds_the_optimum_of_brute_force(alpha: float) -> None:
+    rng = np.random.default_rng(3)
+    tables = [
+        {
+            last: dict(zip((END_ID, A, B, C, D), rng.dirichlet(np.ones(5)), strict=True))
+            for last in (START, A, B, C, D)
+        }
+        for _ in range(5)
+    ]
+    found = _search(FakeModel(*tables), beam_size=128, max_length=3, length_normalization=alpha)
+    for table, rows in zip(tables, found, strict=True):
+        expected = _brute_force(table, max_length=3, alpha=alpha)
+        assert [words for words, _ in rows[:10]] == [words for words, _ in expected[:10]]
+        np.testing.assert_allclose(
+            [score for _, score in rows[:10]], [score for _, score in expected[:10]], rtol=1e-5
+        )
+
+
+def _brute_force(
+    table: dict[int, dict[int, float]], max_length: int, alpha: float
+) -> list[tuple[list[int], float]]:
+    captions = []
+    for length in range(1, max_length + 1):
+        for words in itertools.product((A, B, C, D), repeat=length):
+            if any(one == other for one, other in itertools.pairwise(words)):
+                continue
+            path = [START, *words, END_ID]
+            log_prob = sum(math.log(table[a][b]) for a, b in itertools.pairwise(path))
+            captions.append((list(words), log_prob / (length + 1) ** alpha))
+    return sorted(captions, key=lambda caption: -caption[1])
