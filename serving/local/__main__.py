@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from serving.config import METRICS_PATH, BatchingParameters
 
@@ -30,11 +31,15 @@ def build_parser() -> argparse.ArgumentParser:
     add("--model_name", default="default", help="name of the model of --model_base_path")
     add("--model_base_path", type=Path, help="directory of the versions of a single model")
     add("--monitoring_config_file", type=Path, help="text proto MonitoringConfig")
-    add("--enable_batching", action="store_true", help="run waiting requests together")
+    switch: dict[str, Any] = {"nargs": "?", "type": _boolean, "const": True, "default": False}
+    add("--enable_batching", help="run waiting requests together", **switch)
     add("--batching_parameters_file", type=Path, help="text proto BatchingParameters")
     add("--file_system_poll_wait_seconds", type=float, default=1.0, help="0 looks once")
-    add("--allow_version_labels_for_unavailable_models", action="store_true",
-        help="let a new label name a version that is not loaded")  # fmt: skip
+    add(
+        "--allow_version_labels_for_unavailable_models",
+        help="let a new label name a version that is not loaded",
+        **switch,
+    )
     add("--tensorflow_intra_op_parallelism", type=int, default=0, help="0 lets TensorFlow choose")
     add("--tensorflow_inter_op_parallelism", type=int, default=0, help="0 lets TensorFlow choose")
     add("--max_request_bytes", type=int, default=64 << 20, help="larger requests are refused")
@@ -63,6 +68,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _boolean(text: str) -> bool:
+    """TensorFlow's flags take `--flag`, `--flag=true` and `--flag=false`."""
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"true or false, not {text!r}")
+    return text.lower() == "true"
 
 
 def _options(arguments: argparse.Namespace):

@@ -10,7 +10,13 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 
 from serving.local.status import Code, StatusError
 
@@ -24,6 +30,7 @@ class Metrics:
     """Counters and histograms of one server."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # TF Serving has no such series
         self._registry = CollectorRegistry()
         self._requests = self._counter("request_count", ["model_name", "status"])
         self._examples = self._counter("request_example_count_total", ["model"])

@@ -1,0 +1,41 @@
+"""One local server for all tests of this room, in a process of its own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import saved_models
+
+from serving import config, launcher
+
+HALF_VERSION = 123
+
+
+@pytest.fixture(scope="session")
+def serving_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run pushes: the champion and both candidates, version 1; half_plus_two besides."""
+    path = tmp_path_factory.mktemp("serving")
+    for name in ("captioner", "cnn_lstm", "resnet_gru"):
+        saved_models.save_captioner(path / name, 1, word=name)
+    saved_models.save_half_plus_two(path / "half_plus_two", HALF_VERSION)
+    config.write_all(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def server(
+    serving_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[launcher.Server]:
+    """The local server, with every model available."""
+    endpoint = launcher.free_endpoint()
+    argv = launcher.command("local", serving_dir, endpoint)
+    log = tmp_path_factory.mktemp("log") / "server.log"
+    with launcher.running(argv, endpoint, log) as process:
+        process.wait_until_available(config.find_models(serving_dir), timeout=60)
+        yield process
