@@ -1,0 +1,97 @@
+"""The recurrent decoder."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.decoders.recurrent import RecurrentDecoder
+
+N, T, POSITIONS, CHANNELS = 2, 5, 4, 6
+SIZES = {"vocabulary_size": 11, "units": 8, "embedding_dim": 6, "attention_heads": 2}
+TOKEN_IDS = tf.constant([[1, 4, 7, 5, 9], [1, 10, 4, 6, 8]])
+FEATURES = tf.constant(np.random.default_rng(0).normal(size=(N, POSITIONS, CHANNELS)), tf.float32)
+BUILD_SHAPES = ((None, None), (None, POSITIONS, CHANNELS))
+
+
+def _decoder(**kwargs: object) -> RecurrentDecoder:
+    keras.utils.set_random_seed(0)
+    decoder = RecurrentDecoder(**{**SIZES, **kwargs})
+    decoder.build(*BUILD_SHAPES)
+    return decoder
+
+
+@pytest.mark.parametrize(
+    ("cell", "attention", "tie_embeddings", "weights"),
+    [
+        ("lstm", "none", True, 15),
+        ("lstm", "additive", True, 21),
+        ("gru", "dot_product", True, 19),
+        ("gru", "none", False, 14),
+    ],
+)
+def test_layer(
+    run_layer_test: Callable[..., None],
+    cell: str,
+    attention: str,
+    tie_embeddings: bool,
+    weights: int,
+) -> None:
+    def call(decoder: RecurrentDecoder) -> list[tf.Tensor]:
+        hidden, weights = decoder(TOKEN_IDS, decoder.remember(FEATURES))
+        outputs = [decoder.logits(hidden)]
+        return outputs if weights is None else [*outputs, weights]
+
+    shapes = [(N, T, 11)] + ([] if attention == "none" else [(N, T, POSITIONS)])
+    run_layer_test(
+        RecurrentDecoder,
+        {**SIZES, "cell": cell, "attention": attention, "tie_embeddings": tie_embeddings},
+        call=call,
+        build_shapes=BUILD_SHAPES,
+        expected_shapes=shapes,
+        expected_weights=weights,
+    )
+
+
+@pytest.mark.parametrize(
+    ("cell", "attention"),
+    list(itertools.product(["lstm", "gru"], ["none", "additive", "dot_product"])),
+)
+def test_word_by_word_is_what_was_trained_as_a_whole(cell: str, attention: str) -> None:
+    decoder = _decoder(cell=cell, attention=attention)
+    memory = decoder.remember(FEATURES)
+    whole = decoder.logits(decoder(TOKEN_IDS, memory)[0])
+    # Two beams that say the same.
+    state = tuple(tf.repeat(part[:, None], 2, axis=1) for part in memory.state)
+    for position in range(T):
+        last = tf.repeat(TOKEN_IDS[:, position, None], 2, axis=1)
+        logits, state = decoder.step(last, state, memory.grid)
+        for beam in range(2):
+            np.testing.assert_allclose(logits[:, beam], whole[:, position], rtol=1e-4, atol=1e-5)
+
+
+def test_later_words_do_not_change_earlier_predictions() -> None:
+    decoder = _decoder()
+    memory = decoder.remember(FEATURES)
+    changed = TOKEN_IDS.numpy()
+    changed[:, 3:] = 0
+    hidden, _ = decoder(TOKEN_IDS, memory)
+    other, _ = decoder(tf.constant(changed), memory)
+    np.testing.assert_allclose(hidden[:, :3], other[:, :3], rtol=1e-6)
+    assert not np.allclose(hidden[:, 3:], other[:, 3:])
+
+
+def test_dropout_is_on_while_training_only() -> None:
+    decoder = _decoder(dropout=0.5)
+
+    def hidden(training: bool) -> np.ndarray:
+        memory = decoder.remember(FEATURES, training=training)
+        return decoder(TOKEN_IDS, memory, training=training)[0].numpy()
+
+    np.testing.assert_array_equal(hidden(False), hidden(False))
+    assert not np.allclose(hidden(True), hidden(True))
