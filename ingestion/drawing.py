@@ -25,8 +25,8 @@ _RGB = {
     "purple": (146, 58, 186),
 }
 _GREY_LEVEL = {"white": 238, "grey": 140, "black": 24}
-_RADIUS = {"small": (10.0, 12.5), "large": (18.5, 22.5)}  # in pixels
-_TILT = math.radians(10)
+_RADIUS = {"small": (11.0, 12.5), "large": (21.0, 23.5)}  # in pixels
+_TILT = math.radians(5)
 
 Point = tuple[float, float]
 
@@ -59,7 +59,7 @@ def _background(name: str, rng: random.Random, seed: str) -> Image.Image:
     """A plain or a lightly textured ground."""
     side = PIXELS * _OVERSAMPLING
     level = _GREY_LEVEL[name] + rng.uniform(-10, 10)
-    grain = rng.choice((0.0, 5.0, 10.0))
+    grain = rng.choice((0.0, 3.0, 6.0))
     noise_seed = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "little")
     noise = np.random.default_rng(noise_seed).normal(level, grain, (24, 24))
     texture = Image.fromarray(noise.clip(0, 255).astype(np.uint8))
@@ -69,7 +69,7 @@ def _background(name: str, rng: random.Random, seed: str) -> Image.Image:
 def _place(position: str, radius: float, rng: random.Random) -> Point:
     """Centre of a lonely object."""
     middle = PIXELS / 2
-    near = max(radius + 2, PIXELS * 0.25) + rng.uniform(-1, 3)
+    near = max(radius + 1, PIXELS * 0.25) + rng.uniform(-1, 2)
     far = PIXELS - near
     x, y = {
         "left": (near, middle),
@@ -78,16 +78,16 @@ def _place(position: str, radius: float, rng: random.Random) -> Point:
         "bottom": (middle, far),
         "middle": (middle, middle),
     }[position]
-    return x + rng.uniform(-4, 4) * (x == middle), y + rng.uniform(-4, 4) * (y == middle)
+    return x + rng.uniform(-3, 3) * (x == middle), y + rng.uniform(-3, 3) * (y == middle)
 
 
 def _places(relation: str, large: float, small: float, rng: random.Random) -> tuple[Point, Point]:
     """Centres of the main and of the second object."""
-    gap = large + small + rng.uniform(3, 8)
+    gap = large + small + rng.uniform(3, 6)
     slack = PIXELS - (large + gap + small) - 4
     along = 2 + large + rng.uniform(0, slack)
-    across = PIXELS / 2 + rng.uniform(-16, 16)
-    main, second = (along, across), (along + gap, across + rng.uniform(-7, 7))
+    across = PIXELS / 2 + rng.uniform(-8, 8)
+    main, second = (along, across), (along + gap, across + rng.uniform(-4, 4))
     if relation in ("right of", "below"):
         main, second = _mirrored(main), _mirrored(second)
     if relation in ("above", "below"):

@@ -38,55 +38,67 @@ class Shard:
 
     Attributes:
       split: Its split.
-      index: Its number within the split.
-      count: Number of shards of the split.
+      name: Such as `train-00000-of-00004`.
       plan: JSON lines file of its `PlannedImage`s, sorted by id.
       records: The TFRecord file.
       report: JSON file of its `ShardReport`.
     """
 
     split: str
-    index: int
-    count: int
+    name: str
     plan: str
     records: str
     report: str
 
-    @property
-    def name(self) -> str:
-        """Such as `train-00000-of-00004`."""
-        return f"{self.split}-{self.index:05d}-of-{self.count:05d}"
+
+@dataclass(frozen=True)
+class Inventory:
+    """A data set as it lies there, images unread.
+
+    Attributes:
+      source: Its folder.
+      annotations: What its annotation files say.
+      listing: Files in its image folders, by folder and name.
+    """
+
+    source: str
+    annotations: Annotations
+    listing: Mapping[str, Mapping[str, files.FileStamp]]
+
+    @classmethod
+    def take(cls, source: str, annotations: Annotations) -> Inventory:
+        """Lists the image folders that the annotations name."""
+        listing = {
+            folder: files.stamps_in(files.join(source, folder))
+            for folder in annotations.image_folders
+        }
+        return cls(source, annotations, listing)
+
+    def size(self, image: str) -> int | None:
+        """Bytes in the file of an image; None where there is no file."""
+        folder, name = posixpath.split(self.annotations.paths[image])
+        stamp = self.listing.get(folder, {}).get(name)
+        return None if stamp is None else stamp.size
 
 
-Listing = Mapping[str, Mapping[str, files.FileStamp]]
-
-
-def list_images(source: str, annotations: Annotations) -> Listing:
-    """Files in every image folder, by folder and name."""
-    return {
-        folder: files.stamps_in(files.join(source, folder))
-        for folder in annotations.image_folders
-    }
-
-
-def select_images(annotations: Annotations, listing: Listing) -> dict[str, list[str]]:
-    """Image ids of each split, sorted; what cannot be used is set aside in `annotations`.
+def select_images(inventory: Inventory) -> dict[str, list[str]]:
+    """Image ids of each split, sorted; what cannot be used is set aside in the annotations.
 
     Raises:
       IngestError: A split has no image.
     """
     selected: dict[str, list[str]] = {split: [] for split in SPLITS}
+    annotations = inventory.annotations
     for image, split in sorted(annotations.splits.items()):
         path = annotations.paths[image]
-        folder, name = posixpath.split(path)
         if not annotations.captions.get(image):
             annotations.reject(Reason.IMAGE_WITHOUT_CAPTIONS, image, path)
-        elif name not in listing.get(folder, ()):
+        elif inventory.size(image) is None:
             annotations.reject(Reason.IMAGE_MISSING, image, path)
         else:
             selected[split].append(image)
     _reject_what_has_no_split(annotations)
-    _reject_what_is_not_mentioned(annotations, listing)
+    _reject_what_is_not_mentioned(inventory)
     check_no_split_is_empty({split: len(ids) for split, ids in selected.items()}, annotations)
     return selected
 
@@ -105,58 +117,53 @@ def check_no_split_is_empty(images: Mapping[str, int], annotations: Annotations)
 
 
 def plan_shards(
-    source: str,
+    inventory: Inventory,
+    selected: Mapping[str, list[str]],
+    *,
     staging: str,
     work: str,
-    annotations: Annotations,
-    listing: Listing,
-    selected: Mapping[str, list[str]],
     shard_bytes: int,
 ) -> list[Shard]:
     """Distributes images over shards by a hash of their ids, and writes the shards' plans.
 
-    The plans are files, so that neither the launcher nor Beam's job description has to hold what
-    is in them.
+    The plans are files, so that neither the launcher's memory nor Beam's job description has to
+    hold what is in them.
 
     Args:
-      source: Folder of the data set.
+      inventory: The data set.
+      selected: Image ids of each split, sorted.
       staging: Folder the TFRecords go into.
       work: Folder for plans and reports.
-      annotations: Captions and paths of the images.
-      listing: Sizes of the image files.
-      selected: Image ids of each split, sorted.
       shard_bytes: Size of a shard, about.
     """
     shards = []
-    for split, ids in selected.items():
-        total = sum(_size(annotations.paths[image], listing) for image in ids)
+    for split, images in selected.items():
+        total = sum(inventory.size(image) or 0 for image in images)
         count = max(1, round(total / shard_bytes))
         members: list[list[str]] = [[] for _ in range(count)]
-        for image in ids:
+        for image in images:
             members[_stable_hash(image) % count].append(image)
-        for index, images in enumerate(members):
+        for index, shard_images in enumerate(members):
             stem = f"{split}-{index:05d}-of-{count:05d}"
             shard = Shard(
                 split=split,
-                index=index,
-                count=count,
+                name=stem,
                 plan=files.join(work, f"{stem}.plan.jsonl"),
                 records=files.join(staging, split, f"{stem}.tfrecord.gz"),
                 report=files.join(work, f"{stem}.report.json"),
             )
-            lines = [
-                json.dumps(
-                    dataclasses.asdict(
-                        PlannedImage(
-                            image, annotations.paths[image], annotations.ordered_captions(image)
-                        )
-                    )
-                )
-                for image in images
-            ]
-            files.write_text(shard.plan, "".join(f"{line}\n" for line in lines))
+            _write_plan(shard, shard_images, inventory.annotations)
             shards.append(shard)
     return shards
+
+
+def _write_plan(shard: Shard, images: list[str], annotations: Annotations) -> None:
+    planned = (
+        PlannedImage(image, annotations.paths[image], annotations.ordered_captions(image))
+        for image in images
+    )
+    lines = (json.dumps(dataclasses.asdict(image)) + "\n" for image in planned)
+    files.write_text(shard.plan, "".join(lines))
 
 
 def read_plan(shard: Shard) -> Iterator[PlannedImage]:
@@ -170,22 +177,21 @@ def _reject_what_has_no_split(annotations: Annotations) -> None:
     for image in sorted(annotations.captions.keys() - annotations.splits.keys()):
         captions = f"{len(annotations.captions[image])} captions"
         if _is_image_name(annotations.paths.get(image, image)):
-            annotations.reject(
-                Reason.IMAGE_WITHOUT_SPLIT, image, annotations.files[0], captions
-            )
+            annotations.reject(Reason.IMAGE_WITHOUT_SPLIT, image, annotations.files[0], captions)
         else:
             annotations.reject(Reason.NO_IMAGE_NAME, image, annotations.files[0], captions)
 
 
-def _reject_what_is_not_mentioned(annotations: Annotations, listing: Listing) -> None:
+def _reject_what_is_not_mentioned(inventory: Inventory) -> None:
     """Files in the image folders that no annotation speaks of."""
+    annotations = inventory.annotations
     mentioned = set(annotations.paths.values())
     mentioned |= {
         files.join(folder, image)
         for folder in annotations.image_folders
         for image in annotations.captions
     }
-    for folder, names in listing.items():
+    for folder, names in inventory.listing.items():
         for name in names:
             path = files.join(folder, name)
             if path in mentioned or name.startswith("."):
@@ -197,11 +203,6 @@ def _reject_what_is_not_mentioned(annotations: Annotations, listing: Listing) ->
 
 def _is_image_name(name: str) -> bool:
     return name.lower().endswith(_IMAGE_SUFFIXES)
-
-
-def _size(path: str, listing: Listing) -> int:
-    folder, name = posixpath.split(path)
-    return listing[folder][name].size
 
 
 def _stable_hash(image: str) -> int:

@@ -16,12 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ingestion.errors import IngestError
+from ingestion.fingerprint import code_of
 from ingestion.publish import Staging
 from ingestion.scenes import Scene, captions, is_held_out, random_scene
-
-# Part of what makes two samples the same: to be raised with every change of scenes, drawing or
-# captions.
-GENERATOR_VERSION = 1
 
 MANIFEST = "sample.json"
 SCENES = "scenes.json"
@@ -56,7 +53,8 @@ def generate_sample(
     for split, size in sizes.items():
         if size < 1:
             raise IngestError(f"`{split}` must be at least 1. Received: {size}.")
-    manifest = {"generator_version": GENERATOR_VERSION, "seed": seed, **sizes}
+    code = code_of("sample.py", "scenes.py", "drawing.py")
+    manifest = {"code": code, "seed": seed, **sizes}
     out = Path(out)
     if _existing_manifest(out) == manifest:
         _log.info("sample: %s is up to date", out)

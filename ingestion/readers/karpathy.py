@@ -80,7 +80,7 @@ class KarpathyReader(Reader):
         """COCO says per image in which folder it lies; the Flickr sets have but one."""
         named = entry.get("filepath")
         if isinstance(named, str) and named:
-            candidates = (named, files.join("images", named))
+            candidates: tuple[str, ...] = (named, files.join("images", named))
         elif found.image_folders:
             return found.image_folders[0]
         else:

@@ -1,0 +1,89 @@
+"""`dataset.json`: what an ingested data set holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from ingestion import files
+from ingestion.errors import IngestError
+
+DATASET = "dataset.json"
+
+
+@dataclass(frozen=True)
+class CaptionsPerImage:
+    """Fewest, mean and most captions of an image."""
+
+    min: int
+    mean: float
+    max: int
+
+
+@dataclass(frozen=True)
+class SplitInfo:
+    """Size of a split."""
+
+    images: int
+    captions: int
+    captions_per_image: CaptionsPerImage
+    shards: int
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What an ingested data set holds, and what was set aside.
+
+    Attributes:
+      format: Form it was read from.
+      source: Value of `image/source`.
+      fingerprint: SHA-256 over all serialized Examples, whatever the sharding.
+      split_rule: How images came to their splits.
+      splits: By name: train, val, test.
+      rejected: Number of things set aside by reason; `rejected.jsonl` lists them.
+      duplicates_across_splits: Groups of image ids of different splits whose files are the same,
+        byte for byte.
+      settings: The `IngestConfig`.
+    """
+
+    format: str
+    source: str
+    fingerprint: str
+    split_rule: str
+    splits: dict[str, SplitInfo]
+    rejected: dict[str, int]
+    duplicates_across_splits: list[list[str]]
+    settings: dict[str, Any]
+
+    def holds_same_records(self, other: DatasetInfo) -> bool:
+        """Whether the TFRecord files of two data sets hold the same."""
+        return self.fingerprint == other.fingerprint and self.splits == other.splits
+
+    def to_json(self) -> str:
+        """Content of `dataset.json`."""
+        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def read(cls, folder: str) -> DatasetInfo:
+        """Reads the `dataset.json` of an ingested data set.
+
+        Raises:
+          IngestError: The file is not one that this version wrote.
+        """
+        path = files.join(folder, DATASET)
+        try:
+            content = json.loads(files.read_bytes(path))
+            splits = {
+                name: SplitInfo(
+                    **{
+                        **split,
+                        "captions_per_image": CaptionsPerImage(**split["captions_per_image"]),
+                    }
+                )
+                for name, split in content["splits"].items()
+            }
+            return cls(**{**content, "splits": splits})
+        except (ValueError, KeyError, TypeError) as error:
+            raise IngestError(f"{path} cannot be read: {error!r}. Remove the folder.") from error

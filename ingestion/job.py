@@ -1,0 +1,183 @@
+"""The ingestion job: a data set's files become sharded TFRecords, by Beam."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import posixpath
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import tensorflow as tf
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+
+from ingestion import files
+from ingestion.annotations import Annotations
+from ingestion.config import IngestConfig
+from ingestion.dataset import DATASET, DatasetInfo
+from ingestion.errors import IngestError
+from ingestion.fingerprint import code_of, hash_of
+from ingestion.plan import Inventory, Shard, plan_shards, select_images
+from ingestion.publish import Staging
+from ingestion.readers.registry import choose_reader
+from ingestion.shards import ShardReport, WriteShard
+from ingestion.summary import rejected_lines, summarise
+
+REJECTED = "rejected.jsonl"
+
+# What the result was made from. It is no part of dataset.json, since it holds times of files, and
+# a copy of a data set is the same data set.
+_INPUTS = ".inputs.json"
+
+_log = logging.getLogger("captioner.ingestion")
+
+
+def ingest(
+    source: Path | str,
+    out: Path | str,
+    *,
+    config: IngestConfig,
+    beam_pipeline_args: Sequence[str] = (),
+) -> DatasetInfo:
+    """Writes a data set as TFRecords: `train/`, `val/`, `test/`, `dataset.json`, `rejected.jsonl`.
+
+    The same input gives the same bytes. Nothing is written where the same result already lies,
+    since TFX's cache goes by the times of files; and `out` appears whole or not at all.
+
+    Args:
+      source: Folder of the data set; any path that TensorFlow and Beam's workers can read.
+      out: Folder to write: new, empty, or an earlier result, which is then replaced.
+      config: Settings.
+      beam_pipeline_args: Options of Beam, such as `--runner`.
+
+    Returns:
+      What was written and what was set aside.
+
+    Raises:
+      IngestError: The data set or `out` cannot be used.
+    """
+    source, out = files.absolute(source), files.absolute(out)
+    previous = _previous_result(out)
+    reader = choose_reader(source, config.format)
+    annotations = reader.read(source, config)
+    inventory = Inventory.take(source, annotations)
+    inputs = _inputs(inventory, config)
+    if previous and _read_inputs(out) == inputs:
+        _log.info("%s is up to date", out)
+        return previous
+    selected = select_images(inventory)
+    count = sum(len(images) for images in selected.values())
+    _log.info("reading %d images of %s, form %s", count, source, reader.name)
+    source_name = config.source_name or posixpath.basename(source)
+    with Staging(out) as staging:
+        work = files.join(staging.folder, ".work")
+        tf.io.gfile.makedirs(work)
+        shards = plan_shards(
+            inventory,
+            selected,
+            staging=staging.folder,
+            work=work,
+            shard_bytes=config.shard_megabytes * 1_000_000,
+        )
+        _write_records(shards, WriteShard(source, source_name, config), beam_pipeline_args)
+        reports = [ShardReport.read(shard.report) for shard in shards]
+        tf.io.gfile.rmtree(work)
+        info = summarise(reader.name, source_name, annotations, reports, config)
+        unchanged = previous is not None and previous.holds_same_records(info)
+        _write_summary(out if unchanged else staging.folder, info, annotations, inputs)
+        if not unchanged:
+            staging.publish(last=DATASET)
+    _log_result(info, out)
+    return info
+
+
+def _previous_result(out: str) -> DatasetInfo | None:
+    """What lies in `out` already; None where there is nothing."""
+    if files.exists(out) and not files.is_folder(out):
+        raise IngestError(f"`out` must be a folder. Received: {out}.")
+    if not files.names_in(out):
+        return None
+    if not files.exists(files.join(out, DATASET)):
+        raise IngestError(
+            f"`out` must be a new or empty folder, or an earlier result. {out} holds other files "
+            f"and no {DATASET}; nothing was written."
+        )
+    return DatasetInfo.read(out)
+
+
+def _inputs(inventory: Inventory, config: IngestConfig) -> dict[str, Any]:
+    """All that the result depends on, as far as can be told without reading an image."""
+    source = inventory.source
+    stamps = {
+        folder: {name: dataclasses.astuple(stamp) for name, stamp in names.items()}
+        for folder, names in inventory.listing.items()
+    }
+    return {
+        "source": posixpath.basename(source),
+        "annotations": {
+            path: hashlib.sha256(files.read_bytes(files.join(source, path))).hexdigest()
+            for path in inventory.annotations.files
+        },
+        "images": hash_of(stamps),
+        "settings": dataclasses.asdict(config),
+        "code": code_of("*.py", "readers/*.py"),
+    }
+
+
+def _read_inputs(out: str) -> dict[str, Any] | None:
+    path = files.join(out, _INPUTS)
+    return json.loads(files.read_bytes(path)) if files.exists(path) else None
+
+
+def _write_records(
+    shards: Sequence[Shard], writer: WriteShard, beam_pipeline_args: Sequence[str]
+) -> None:
+    """Runs the Beam pipeline.
+
+    A shard is one element: its images are read one by one while its file is written, so memory
+    does not grow with the shard, and the order within it is that of the plan, which Beam's own
+    `WriteToTFRecord` would not promise.
+    """
+    with _pipeline(beam_pipeline_args) as pipeline:
+        _ = (
+            pipeline
+            | "Shards" >> beam.Create(shards)
+            | "Spread" >> beam.Reshuffle()
+            | "Write" >> beam.ParDo(writer)
+        )
+
+
+def _pipeline(beam_pipeline_args: Sequence[str]) -> beam.Pipeline:
+    options = PipelineOptions(list(beam_pipeline_args))
+    standard = options.view_as(StandardOptions)
+    # Beam's own default, the DirectRunner, first tries to download another runner from GitHub.
+    standard.runner = standard.runner or "FnApiRunner"
+    try:
+        return beam.Pipeline(options=options)
+    except ValueError as error:
+        raise IngestError(
+            f"Beam does not accept {' '.join(beam_pipeline_args)}: {error}"
+        ) from error
+
+
+def _write_summary(
+    folder: str, info: DatasetInfo, annotations: Annotations, inputs: dict[str, Any]
+) -> None:
+    files.write_text(files.join(folder, REJECTED), rejected_lines(annotations.rejected))
+    files.write_text(files.join(folder, _INPUTS), json.dumps(inputs, indent=2) + "\n")
+    files.write_text(files.join(folder, DATASET), info.to_json())
+
+
+def _log_result(info: DatasetInfo, out: str) -> None:
+    images = ", ".join(f"{split} {size.images}" for split, size in info.splits.items())
+    _log.info("wrote %s: %s images; %d things set aside", out, images, sum(info.rejected.values()))
+    if info.duplicates_across_splits:
+        _log.warning(
+            "%d images lie in more than one split under different names, see %s",
+            len(info.duplicates_across_splits),
+            DATASET,
+        )

@@ -1,0 +1,153 @@
+"""The work of Beam's workers: reading images and writing them into one TFRecord file."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import posixpath
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import apache_beam as beam
+import tensorflow as tf
+
+from ingestion import files
+from ingestion.annotations import Reason, Rejection
+from ingestion.config import IngestConfig
+from ingestion.pictures import Picture, UnusablePictureError, prepare_picture
+from ingestion.plan import PlannedImage, Shard, read_plan
+
+# Reading and decoding leave the interpreter lock alone; this many images are in memory at once.
+_THREADS, _BATCH = 4, 16
+
+_SECONDS_BETWEEN_REPORTS = 5.0
+
+_log = logging.getLogger("captioner.ingestion")
+
+
+@dataclass
+class ShardReport:
+    """What became of the images of a shard.
+
+    Attributes:
+      split: The shard's split.
+      digests: SHA-256 of each serialized Example, by image id.
+      file_digests: SHA-256 of each image file, by image id.
+      captions_per_image: How many images have how many captions.
+      rejected: What was set aside.
+    """
+
+    split: str
+    digests: dict[str, str] = field(default_factory=dict)
+    file_digests: dict[str, str] = field(default_factory=dict)
+    captions_per_image: dict[int, int] = field(default_factory=dict)
+    rejected: list[Rejection] = field(default_factory=list)
+
+    def write(self, path: str) -> None:
+        """Writes the report as JSON."""
+        files.write_text(path, json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def read(cls, path: str) -> ShardReport:
+        """Reads what `write` wrote."""
+        content = json.loads(files.read_bytes(path))
+        captions = {int(count): images for count, images in content["captions_per_image"].items()}
+        rejected = [
+            Rejection(**{**entry, "reason": Reason(entry["reason"])})
+            for entry in content["rejected"]
+        ]
+        return cls(**{**content, "captions_per_image": captions, "rejected": rejected})
+
+
+class WriteShard(beam.DoFn):
+    """Writes the TFRecord file and the report of a `Shard`."""
+
+    def __init__(self, source: str, source_name: str, config: IngestConfig) -> None:
+        """Remembers what is the same for all shards.
+
+        Args:
+          source: Folder of the data set.
+          source_name: Value of `image/source`.
+          config: Limits of usable pictures.
+        """
+        self._source = source
+        self._source_name = source_name
+        self._limits = {"max_pixels": config.max_pixels, "min_side": config.min_side}
+
+    def process(self, shard: Shard) -> Iterator[str]:
+        """Yields the shard's name when both files are in their place."""
+        report = ShardReport(shard.split)
+        counts: Counter[int] = Counter()
+        # A runner may run a bundle twice, even at the same time, so the file gets its name last.
+        partial = f"{shard.report}.{uuid.uuid4().hex}.tfrecord"
+        options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=1)
+        with tf.io.TFRecordWriter(partial, options) as writer:
+            for image, result in self._read_images(shard):
+                if isinstance(result, Rejection):
+                    report.rejected.append(result)
+                    continue
+                picture, file_digest = result
+                record = serialize_example(image, picture, self._source_name)
+                writer.write(record)
+                report.digests[image.id] = hashlib.sha256(record).hexdigest()
+                report.file_digests[image.id] = file_digest
+                counts[len(image.captions)] += 1
+        report.captions_per_image = dict(counts)
+        tf.io.gfile.makedirs(posixpath.dirname(shard.records))
+        tf.io.gfile.rename(partial, shard.records, overwrite=True)
+        report.write(shard.report)
+        yield shard.name
+
+    def _read_images(self, shard: Shard) -> Iterator[tuple[PlannedImage, Any]]:
+        """Images of a shard, in order, each with its picture and digest or its rejection."""
+        total = sum(1 for _ in read_plan(shard))
+        plan, done = read_plan(shard), 0
+        started = reported = time.monotonic()
+        with ThreadPoolExecutor(_THREADS) as pool:
+            while batch := list(islice(plan, _BATCH)):
+                yield from zip(batch, pool.map(self._read_image, batch), strict=True)
+                done += len(batch)
+                now = time.monotonic()
+                if now - reported > _SECONDS_BETWEEN_REPORTS:
+                    reported = now
+                    rate = done / (now - started)
+                    _log.info("%s: %d/%d images, %.0f/s", shard.name, done, total, rate)
+
+    def _read_image(self, image: PlannedImage) -> tuple[Picture, str] | Rejection:
+        try:
+            data = files.read_bytes(files.join(self._source, image.path))
+            picture = prepare_picture(data, **self._limits)
+        except UnusablePictureError as error:
+            return Rejection(error.reason, image.id, image.path, error.detail)
+        except tf.errors.OpError as error:
+            return Rejection(Reason.IMAGE_UNREADABLE, image.id, image.path, error.message)
+        return picture, hashlib.sha256(data).hexdigest()
+
+
+def serialize_example(image: PlannedImage, picture: Picture, source_name: str) -> bytes:
+    """The raw Example of an image, by the contract in DESIGN.md."""
+
+    def bytes_feature(values: list[bytes]) -> tf.train.Feature:
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+
+    def int_feature(value: int) -> tf.train.Feature:
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+
+    features = {
+        "image/id": bytes_feature([image.id.encode()]),
+        "image/encoded": bytes_feature([picture.encoded]),
+        "image/height": int_feature(picture.height),
+        "image/width": int_feature(picture.width),
+        "image/source": bytes_feature([source_name.encode()]),
+        "caption/text": bytes_feature([caption.encode() for caption in image.captions]),
+    }
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    return example.SerializeToString(deterministic=True)

@@ -1,0 +1,121 @@
+"""What the reports of all shards come to, and whether that is good enough."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+from ingestion.annotations import SPLITS, Annotations, Reason, Rejection
+from ingestion.config import IngestConfig
+from ingestion.dataset import CaptionsPerImage, DatasetInfo, SplitInfo
+from ingestion.errors import IngestError
+from ingestion.fingerprint import hash_of
+from ingestion.plan import check_no_split_is_empty
+from ingestion.shards import ShardReport
+
+_BAD_CAPTIONS = (Reason.CAPTION_EMPTY, Reason.CAPTION_UNPARSABLE)
+
+
+def summarise(
+    form: str,
+    source_name: str,
+    annotations: Annotations,
+    reports: Sequence[ShardReport],
+    config: IngestConfig,
+) -> DatasetInfo:
+    """Adds up what was written. What workers set aside joins `annotations.rejected`.
+
+    Args:
+      form: Name of the reader.
+      source_name: Value of `image/source`.
+      annotations: What the reader found, and what was set aside before images were read.
+      reports: One per shard.
+      config: Settings.
+
+    Raises:
+      IngestError: A split is left without images, or more was set aside than is allowed.
+    """
+    for report in reports:
+        annotations.rejected += report.rejected
+    annotations.rejected.sort(key=dataclasses.astuple)
+    images = Counter(dict.fromkeys(SPLITS, 0))
+    for report in reports:
+        images[report.split] += len(report.digests)
+    _check_rejected_share(annotations, config)
+    check_no_split_is_empty(images, annotations)
+    rejected = Counter(rejection.reason.value for rejection in annotations.rejected)
+    digests = sorted(
+        (report.split, image, digest)
+        for report in reports
+        for image, digest in report.digests.items()
+    )
+    return DatasetInfo(
+        format=form,
+        source=source_name,
+        fingerprint=hash_of(digests),
+        split_rule=annotations.split_rule,
+        splits={split: _split_info(split, reports) for split in SPLITS},
+        rejected=dict(sorted(rejected.items())),
+        duplicates_across_splits=_duplicates(reports),
+        settings=dataclasses.asdict(config),
+    )
+
+
+def rejected_lines(rejected: Iterable[Rejection]) -> str:
+    """Content of `rejected.jsonl`."""
+    return "".join(
+        json.dumps(dataclasses.asdict(rejection), ensure_ascii=False) + "\n"
+        for rejection in rejected
+    )
+
+
+def _check_rejected_share(annotations: Annotations, config: IngestConfig) -> None:
+    """Counts images that have a split: the rest was not asked for, so it is no sign of damage."""
+    lines = sum(rejection.reason in _BAD_CAPTIONS for rejection in annotations.rejected)
+    images = sum(
+        rejection.reason not in _BAD_CAPTIONS and rejection.what in annotations.splits
+        for rejection in annotations.rejected
+    )
+    for kind, rejected, total in (
+        ("images", images, len(annotations.splits)),
+        ("caption lines", lines, annotations.caption_lines),
+    ):
+        share = rejected / max(1, total)
+        if share > config.max_rejected_share:
+            examples = "".join(
+                f"\n  {rejection.reason.value}: {rejection.what} ({rejection.where}"
+                f"{', ' + rejection.detail if rejection.detail else ''})"
+                for rejection in annotations.rejected[:5]
+            )
+            raise IngestError(
+                f"{rejected} of {total} {kind} had to be set aside, more than "
+                f"`max_rejected_share` allows: {share:.3g} > {config.max_rejected_share:g}. "
+                f"The first ones:{examples}"
+            )
+
+
+def _split_info(split: str, reports: Iterable[ShardReport]) -> SplitInfo:
+    own = [report for report in reports if report.split == split]
+    counts: Counter[int] = Counter()
+    for report in own:
+        counts.update(report.captions_per_image)
+    images, captions = counts.total(), sum(number * times for number, times in counts.items())
+    return SplitInfo(
+        images=images,
+        captions=captions,
+        captions_per_image=CaptionsPerImage(
+            min=min(counts), mean=round(captions / images, 3), max=max(counts)
+        ),
+        shards=len(own),
+    )
+
+
+def _duplicates(reports: Iterable[ShardReport]) -> list[list[str]]:
+    """Groups of ids whose files are the same, where they lie in more than one split."""
+    groups: dict[str, dict[str, str]] = defaultdict(dict)
+    for report in reports:
+        for image, digest in report.file_digests.items():
+            groups[digest][image] = report.split
+    return sorted(sorted(group) for group in groups.values() if len(set(group.values())) > 1)

@@ -1,0 +1,117 @@
+"""`captioner ingest`: photographs and captions become TFRecords."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ingestion.dataset import DatasetInfo
+
+HELP = "Turn photographs and captions into TFRecords."
+EXAMPLES = """\
+forms that are recognised: Flickr8k as published, Flickr8k and Flickr30k as on Kaggle, Karpathy's
+dataset_*.json, COCO captions
+
+examples:
+  captioner ingest ~/Flickr8k data/records
+  captioner ingest --format karpathy ~/Flickr8k data/records
+  captioner ingest --max-rejected-share 0.2 ~/scraped data/records
+  captioner ingest gs://bucket/coco gs://bucket/records -- --runner=DataflowRunner --project=mine
+"""
+
+_FORMATS = ("auto", "flickr8k", "flickr8k_kaggle", "flickr30k_kaggle", "karpathy", "coco")
+_OPTIONS: dict[str, tuple[type, str]] = {
+    "source_name": (str, "name of the data set in every example; default: the folder's name"),
+    "max_pixels": (int, "set larger pictures aside"),
+    "min_side": (int, "set pictures aside with fewer pixels in height or width"),
+    "max_rejected_share": (float, "largest share of images or captions that may be set aside"),
+    "shard_megabytes": (int, "size of a TFRecord file, about"),
+    "val_share": (float, "share of the val split where the data set knows no splits"),
+    "test_share": (float, "share of the test split, likewise"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds folders, the settings of `IngestConfig`, and Beam's options behind `--`."""
+    parser.usage = "captioner ingest [options] SOURCE OUT [-- BEAM_OPTIONS]"
+    parser.add_argument("source", metavar="SOURCE", help="folder of the data set")
+    parser.add_argument("out", metavar="OUT", help="folder to write")
+    parser.add_argument(
+        "beam_options", metavar="BEAM_OPTIONS", nargs="*", help="behind `--`: options of Beam"
+    )
+    parser.add_argument(
+        "--format", choices=_FORMATS, default=None, help="form of the data set; default: auto"
+    )
+    for name, (kind, text) in _OPTIONS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="X", help=text)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ingests and shows a table of what was written and what was set aside."""
+    from pydantic import ValidationError
+
+    from ingestion.config import IngestConfig
+    from ingestion.errors import IngestError
+    from pipeline.errors import UserError
+
+    given = {name: getattr(args, name) for name in ("format", *_OPTIONS)}
+    try:
+        config = IngestConfig(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        problems = [_explain(problem) for problem in error.errors()]
+        raise UserError("\n".join(problems)) from error
+    _show_progress()
+    from ingestion.job import ingest
+
+    try:
+        info = ingest(args.source, args.out, config=config, beam_pipeline_args=args.beam_options)
+    except IngestError as error:
+        raise UserError(str(error)) from error
+    _print_tables(info, args.out)
+    return 0
+
+
+def _explain(problem) -> str:
+    option = "".join(f"--{part}: ".replace("_", "-") for part in problem["loc"])
+    received = f" Received: {problem['input']}." if option else ""
+    return f"{option}{problem['msg']}.{received}"
+
+
+def _show_progress() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("captioner")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def _print_tables(info: DatasetInfo, out: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    written = Table("split", title=f"{out}: {info.source}, read as {info.format}")
+    for column in ("images", "captions", "captions per image", "shards"):
+        written.add_column(column, justify="right")
+    for split, size in info.splits.items():
+        spread = size.captions_per_image
+        written.add_row(
+            split,
+            f"{size.images:,}",
+            f"{size.captions:,}",
+            f"{spread.min} to {spread.max}, mean {spread.mean:.2f}",
+            str(size.shards),
+        )
+    console.print(written)
+    console.print(f"splits: {info.split_rule}", highlight=False)
+    if not info.rejected:
+        console.print("nothing was set aside")
+        return
+    aside = Table("set aside, see rejected.jsonl")
+    aside.add_column("count", justify="right")
+    for reason, count in info.rejected.items():
+        aside.add_row(reason, f"{count:,}")
+    console.print(aside)
