@@ -81,7 +81,7 @@ def load_captioner(model_path: str) -> Captioner:
 
 
 def caption_split(
-    captioner: Captioner, files: Sequence[str], wanted: Sequence[str], *, batch_size: int, name: str
+    captioner: Captioner, files: Sequence[str], wanted: Sequence[str], *, batch_size: int
 ) -> Captions:
     """Captions images in batches.
 
@@ -90,7 +90,6 @@ def caption_split(
       files: GZIP TFRecords of raw examples.
       wanted: Ids of the images to caption.
       batch_size: Images per call.
-      name: What to call the model in progress lines.
     """
     result = Captions()
     keep = frozenset(wanted)
@@ -112,9 +111,9 @@ def caption_split(
         if now - last_line > _SECONDS_BETWEEN_PROGRESS_LINES:
             last_line = now
             done = len(result.texts)
-            LOG.info("%s: %d/%d captions, %.1f/s", name, done, len(keep), done / (now - start))
+            LOG.info("captions: %d/%d images, %.1f/s", done, len(keep), done / (now - start))
     result.seconds = time.monotonic() - start
-    LOG.info("%s: %d captions in %.0f s", name, len(result.texts), result.seconds)
+    LOG.info("captions: %d images in %.0f s", len(result.texts), result.seconds)
     return result
 
 

@@ -11,22 +11,27 @@ from collections.abc import Iterable, Mapping
 
 from components.caption_evaluator.images import TestImage
 
-PEOPLE = frozenset(
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+PEOPLE = _words(
     "adult adults baby babies bicyclist biker boy boys brother brothers child children couple "
     "crowd cyclist dancer dancers father female friends girl girls guy guys human infant kid kids "
     "ladies lady male man men mother people person persons player players rider sister sisters "
-    "skateboarder skier snowboarder surfer team teenager toddler woman women".split()
+    "skateboarder skier snowboarder surfer team teenager toddler woman women"
 )
-ANIMALS = frozenset(
+ANIMALS = _words(
     "animal animals bear bears bird birds bull camel cat cats cattle cow cows deer dog dogs duck "
     "ducks elephant elephants fish giraffe giraffes goat goats horse horses kitten lamb monkey "
-    "pony puppies puppy sheep squirrel zebra zebras".split()
+    "pony puppies puppy sheep squirrel zebra zebras"
 )
-OUTDOOR = frozenset(
+OUTDOOR = _words(
     "beach bridge cliff clouds desert dirt field forest garden grass grassy hill hills lake "
     "mountain mountains ocean outdoor outdoors outside park path pond rain river road rock rocks "
     "sand sea sidewalk sky snow snowy street sunset surf tree trees trail wave waves woods "
-    "yard".split()
+    "yard"
 )
 _WORDS = {"people": PEOPLE, "animals": ANIMALS, "outdoor": OUTDOOR}
 

@@ -1,0 +1,231 @@
+"""TFMA over captions that are already made: scores, slices, thresholds and the comparison.
+
+With `model_type: "materialized_prediction"` TFMA takes predictions out of the examples and loads no
+model, so images are captioned once and the metrics run without pixels.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import apache_beam as beam
+import tensorflow as tf
+import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis import constants as tfma_constants
+from tensorflow_model_analysis.proto import config_pb2
+from tfx_bsl.tfxio import tf_example_record
+
+from components.caption_evaluator.config import EvaluatorConfig
+from components.caption_evaluator.images import TestImage
+from components.caption_evaluator.slices import slice_features
+from components.caption_evaluator.summary import OVERALL
+
+CANDIDATE, BASELINE = "candidate", "baseline"
+REFERENCES_KEY, CAPTION_KEY, BASELINE_CAPTION_KEY = "references", "caption", "baseline_caption"
+# Beside TFMA's own files in the evaluation's folder; the notebooks drill down in it.
+EXAMPLES_FILE = "captioned_examples.tfrecord.gz"
+
+# Slice name (`people: yes`, or `OVERALL`) to metric to value.
+Scores = dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Results:
+    """Scores per slice; those of the baseline are empty without one."""
+
+    candidate: Scores
+    baseline: Scores
+
+
+def write_examples(
+    path: str,
+    images: Iterable[TestImage],
+    captions: Mapping[str, str],
+    baseline_captions: Mapping[str, str] | None,
+    config: EvaluatorConfig,
+) -> None:
+    """Writes one Example per image: references, captions and the values of its slices."""
+    with tf.io.TFRecordWriter(path, options="GZIP") as writer:
+        for image in images:
+            features = {
+                "image_id": [image.image_id],
+                REFERENCES_KEY: image.references,
+                CAPTION_KEY: [captions[image.image_id]],
+            }
+            if baseline_captions is not None:
+                features[BASELINE_CAPTION_KEY] = [baseline_captions[image.image_id]]
+            for name, value in slice_features(image, config.slices, config.word_slices).items():
+                features[name] = [value]
+            writer.write(_example(features).SerializeToString())
+
+
+def _example(features: Mapping[str, Sequence[str]]) -> tf.train.Example:
+    return tf.train.Example(
+        features=tf.train.Features(
+            feature={
+                key: tf.train.Feature(
+                    bytes_list=tf.train.BytesList(value=[value.encode() for value in values])
+                )
+                for key, values in features.items()
+            }
+        )
+    )
+
+
+def eval_config(
+    config: EvaluatorConfig,
+    metrics: Sequence[config_pb2.MetricConfig],
+    *,
+    with_baseline: bool,
+    compare: bool,
+) -> config_pb2.EvalConfig:
+    """TFMA's configuration of the evaluation.
+
+    Args:
+      config: Thresholds and slices.
+      metrics: Metrics to compute; thresholds are put beside them.
+      with_baseline: The examples hold the captions of a baseline model too.
+      compare: Ask for the change thresholds too; needs a baseline.
+    """
+    model_specs = [_model_spec(CANDIDATE, CAPTION_KEY)]
+    if with_baseline:
+        model_specs.append(_model_spec(BASELINE, BASELINE_CAPTION_KEY, is_baseline=True))
+    changes = config.change_thresholds if compare else {}
+    judged = [_with_thresholds(metric, config.thresholds, changes) for metric in metrics]
+    return config_pb2.EvalConfig(
+        model_specs=model_specs,
+        metrics_specs=[config_pb2.MetricsSpec(metrics=judged)],
+        slicing_specs=[
+            config_pb2.SlicingSpec(),
+            *(config_pb2.SlicingSpec(feature_keys=[name]) for name in config.slices),
+        ],
+    )
+
+
+def _with_thresholds(
+    metric: config_pb2.MetricConfig,
+    thresholds: Mapping[str, float],
+    change_thresholds: Mapping[str, float],
+) -> config_pb2.MetricConfig:
+    """The metric with its bounds over all images.
+
+    A plain `threshold` would hold in every slice, a slice of one image included. Thresholds of a
+    MetricsSpec, beside its metrics, are looked up under a key that no metric of ours has.
+    """
+    name = json.loads(f"{{{metric.config}}}")["name"]
+    threshold = config_pb2.MetricThreshold()
+    if name in thresholds:
+        threshold.value_threshold.lower_bound.value = thresholds[name]
+    if name in change_thresholds:
+        threshold.change_threshold.direction = config_pb2.MetricDirection.HIGHER_IS_BETTER
+        threshold.change_threshold.absolute.value = change_thresholds[name]
+    result = config_pb2.MetricConfig()
+    result.CopyFrom(metric)
+    if threshold.ByteSize():
+        result.per_slice_thresholds.add(
+            slicing_specs=[config_pb2.SlicingSpec()], threshold=threshold
+        )
+    return result
+
+
+def _model_spec(name: str, prediction_key: str, is_baseline: bool = False) -> config_pb2.ModelSpec:
+    return config_pb2.ModelSpec(
+        name=name,
+        label_key=REFERENCES_KEY,
+        prediction_key=prediction_key,
+        model_type=tfma_constants.MATERIALIZED_PREDICTION,
+        is_baseline=is_baseline,
+    )
+
+
+def run_tfma(
+    pipeline: beam.Pipeline, examples_path: str, config: config_pb2.EvalConfig, output_path: str
+) -> None:
+    """Adds the evaluation to a Beam pipeline; its results are there when the pipeline has run.
+
+    Args:
+      pipeline: Beam pipeline.
+      examples_path: File written by `write_examples`.
+      config: Made by `eval_config`.
+      output_path: Folder for what `tfma.load_eval_result` and `load_validation_result` read.
+    """
+    config = tfma.utils.update_eval_config_with_defaults(
+        config, has_baseline=len(config.model_specs) > 1, rubber_stamp=False
+    )
+    tfma.utils.verify_eval_config(config)
+    # The path is never opened: predictions are in the examples. TFMA wants a model all the same,
+    # and without one would check no thresholds.
+    models = [
+        tfma.default_eval_shared_model(
+            eval_saved_model_path=output_path, model_name=spec.name, eval_config=config
+        )
+        for spec in config.model_specs
+    ]
+    records = tf_example_record.TFExampleRecord(
+        file_pattern=examples_path,
+        telemetry_descriptors=["CaptionEvaluator"],
+        raw_record_column_name=tfma_constants.ARROW_INPUT_COLUMN,
+    )
+    _ = (
+        pipeline
+        | "ReadCaptionedExamples" >> records.BeamSource()
+        | "ExtractEvaluateAndWriteResults"
+        >> tfma.ExtractEvaluateAndWriteResults(
+            eval_shared_model=models if len(models) > 1 else models[0],
+            eval_config=config,
+            output_path=output_path,
+        )
+    )
+
+
+def read_scores(output_path: str, *, with_baseline: bool) -> Results:
+    """Scores in the folder that `run_tfma` wrote, over all images first.
+
+    Args:
+      output_path: The folder.
+      with_baseline: Whether two models were evaluated.
+    """
+    if not with_baseline:
+        # TFMA drops the name of a single model.
+        return Results(_scores(output_path, None), {})
+    return Results(_scores(output_path, CANDIDATE), _scores(output_path, BASELINE))
+
+
+def _scores(output_path: str, model_name: str | None) -> Scores:
+    result = tfma.load_eval_result(output_path, model_name=model_name)
+    scores = {
+        slice_name(key): {
+            metric: float(value["doubleValue"])
+            for metric, value in metrics.items()
+            if "doubleValue" in value and not metric.endswith("_diff")
+        }
+        for key, metrics in result.get_metrics_for_all_slices().items()
+    }
+    return dict(sorted(scores.items(), key=lambda item: (item[0] != OVERALL, item[0])))
+
+
+def slice_name(key: Sequence[tuple[str, str]]) -> str:
+    """A slice key of TFMA in words, such as `people: yes`."""
+    return ", ".join(f"{name}: {value}" for name, value in key) or OVERALL
+
+
+def failed_thresholds(output_path: str) -> dict[tuple[str, bool], str]:
+    """What TFMA's validation found wanting.
+
+    Returns:
+      (metric, whether it is the change threshold) to TFMA's message, empty where all passed.
+    """
+    validation = tfma.load_validation_result(output_path)
+    return {
+        (failure.metric_key.name, failure.metric_key.is_diff): failure.message
+        for per_slice in validation.metric_validations_per_slice
+        for failure in per_slice.failures
+    }
+
+
+def examples_path(evaluation_uri: str) -> str:
+    """Where the captioned examples of an evaluation are."""
+    return os.path.join(evaluation_uri, EXAMPLES_FILE)

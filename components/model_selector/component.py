@@ -1,0 +1,103 @@
+"""ModelSelector: the better of the blessed candidates becomes the champion."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from tfx.dsl.components.base.base_component import BaseComponent
+from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
+from tfx.types import standard_artifacts
+from tfx.types.channel import BaseChannel, Channel
+from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
+
+from components.model_selector.executor import Executor, input_key
+
+Candidate = tuple[BaseChannel, BaseChannel, BaseChannel]
+
+_ROLES = {
+    "model": standard_artifacts.Model,
+    "evaluation": standard_artifacts.ModelEvaluation,
+    "blessing": standard_artifacts.ModelBlessing,
+}
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+class ModelSelectorSpec(ComponentSpec):
+    """What is the same whatever the candidates; `_spec_class` adds their inputs."""
+
+    PARAMETERS = {
+        "metric": ExecutionParameter(type=str),
+        "candidates": ExecutionParameter(type=str),
+        "code_fingerprint": ExecutionParameter(type=str),
+    }
+    INPUTS: dict[str, ChannelParameter] = {}
+    OUTPUTS = {
+        "model": ChannelParameter(type=standard_artifacts.Model),
+        "blessing": ChannelParameter(type=standard_artifacts.ModelBlessing),
+    }
+
+
+class ModelSelector(BaseComponent):
+    """Chooses among candidates; only a blessed one comes out blessed.
+
+    Each candidate has inputs of its own, named after it (`model_resnet_gru`), so that lineage says
+    which artifact played which part. A list in one channel would need a union of channels, which
+    Kubeflow Pipelines cannot express.
+
+    Outputs:
+      model: Standard Model: a copy of the chosen candidate.
+      blessing: Standard ModelBlessing of the chosen one: its own verdict. Beside it
+        `selection.json`, which tells all scores and why, and `comparison.html`.
+    """
+
+    SPEC_CLASS = ModelSelectorSpec
+    EXECUTOR_SPEC = ExecutorClassSpec(Executor)
+
+    def __init__(
+        self, *, candidates: Mapping[str, Candidate], metric: str, code_fingerprint: str
+    ) -> None:
+        """Builds the node.
+
+        Args:
+          candidates: Model name to the channels of its Model, ModelEvaluation (by a
+            CaptionEvaluator) and ModelBlessing. The order breaks ties.
+          metric: Name of the metric compared over all images; higher is better.
+          code_fingerprint: Hash of the executor's code, part of the cache key.
+
+        Raises:
+          ValueError: There are no candidates, or a name cannot be part of an input's name.
+        """
+        if not candidates:
+            raise ValueError("`candidates` must name at least one model. Received: none.")
+        for name in candidates:
+            if not _NAME.fullmatch(name):
+                raise ValueError(
+                    "A candidate's name must be letters, digits and underscores and begin with a "
+                    f"letter. Received: {name!r}."
+                )
+        inputs = {
+            input_key(role, name): channel
+            for name, channels in candidates.items()
+            for role, channel in zip(_ROLES, channels, strict=True)
+        }
+        super().__init__(
+            _spec_class(candidates)(
+                metric=metric,
+                candidates=",".join(candidates),
+                code_fingerprint=code_fingerprint,
+                model=Channel(type=standard_artifacts.Model),
+                blessing=Channel(type=standard_artifacts.ModelBlessing),
+                **inputs,
+            )
+        )
+
+
+def _spec_class(names: Mapping[str, Candidate]) -> type[ModelSelectorSpec]:
+    """The contract for these candidates."""
+    inputs = {
+        input_key(role, name): ChannelParameter(type=artifact_type)
+        for name in names
+        for role, artifact_type in _ROLES.items()
+    }
+    return type("ModelSelectorSpec", (ModelSelectorSpec,), {"INPUTS": inputs})

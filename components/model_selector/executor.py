@@ -1,0 +1,108 @@
+"""Work of the ModelSelector."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from typing import Any
+
+from tfx.components.util import model_utils
+from tfx.dsl.components.base.base_executor import BaseExecutor
+from tfx.types import Artifact, artifact_utils
+from tfx.utils import io_utils
+
+from components.caption_evaluator.blessing import write_blessing
+from components.caption_evaluator.summary import OVERALL, EvaluationSummary, read_summary
+from components.model_selector.selection import Candidate, select
+
+LOG = logging.getLogger("captioner.model_selector")
+SELECTION_FILE = "selection.json"
+
+ArtifactDict = dict[str, list[Artifact]]
+
+
+class Executor(BaseExecutor):
+    """Copies the chosen model and passes its verdict on."""
+
+    def Do(
+        self,
+        input_dict: ArtifactDict,
+        output_dict: ArtifactDict,
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Chooses.
+
+        Raises:
+          ValueError: The candidates were scored on different images or references, or the metric
+            was not computed for one of them.
+        """
+        metric = exec_properties["metric"]
+        names = exec_properties["candidates"].split(",")
+        summaries = {
+            name: read_summary(_artifact(input_dict, "evaluation", name).uri) for name in names
+        }
+        _check_comparable(summaries)
+        candidates = [
+            Candidate(
+                name,
+                model_utils.is_model_blessed(_artifact(input_dict, "blessing", name)),
+                _score(summary, metric),
+            )
+            for name, summary in summaries.items()
+        ]
+        selection = select(candidates, metric)
+        chosen = selection.chosen
+        source = _artifact(input_dict, "model", chosen.name)
+        io_utils.copy_dir(source.uri, artifact_utils.get_single_uri(output_dict["model"]))
+        blessing = artifact_utils.get_single_instance(output_dict["blessing"])
+        write_blessing(
+            blessing,
+            blessed=chosen.blessed,
+            model=source,
+            baseline=None,
+            component_id=exec_properties.get("current_component_id"),
+            split_fingerprint=summaries[chosen.name].split_fingerprint,
+        )
+        report = {
+            "metric": metric,
+            "candidates": [dataclasses.asdict(candidate) for candidate in candidates],
+            "chosen": chosen.name,
+            "blessed": chosen.blessed,
+            "reason": selection.reason,
+        }
+        io_utils.write_string_file(f"{blessing.uri}/{SELECTION_FILE}", json.dumps(report, indent=1))
+        LOG.info(selection.reason)
+
+
+def input_key(role: str, name: str) -> str:
+    """Name of a candidate's input channel, such as `model_resnet_gru`.
+
+    Args:
+      role: "model", "evaluation" or "blessing".
+      name: Name of the candidate.
+    """
+    return f"{role}_{name}"
+
+
+def _artifact(input_dict: ArtifactDict, role: str, name: str) -> Artifact:
+    return artifact_utils.get_single_instance(input_dict[input_key(role, name)])
+
+
+def _score(summary: EvaluationSummary, metric: str) -> float | None:
+    scores = summary.scores[OVERALL]
+    if metric not in scores:
+        raise ValueError(
+            f"`metric` must be one of those computed for {summary.model_name}: "
+            f"{', '.join(scores)}. Received: {metric!r}."
+        )
+    return scores[metric]
+
+
+def _check_comparable(summaries: dict[str, EvaluationSummary]) -> None:
+    fingerprints = {name: summary.split_fingerprint for name, summary in summaries.items()}
+    if len(set(fingerprints.values())) > 1:
+        raise ValueError(
+            "The candidates were scored on different images or references and cannot be compared. "
+            f"Fingerprints of their splits: {fingerprints}."
+        )

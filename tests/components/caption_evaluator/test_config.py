@@ -1,0 +1,58 @@
+"""Settings that cannot be right are refused, and what is allowed is named."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from components.caption_evaluator.config import BootstrapConfig, EvaluatorConfig
+
+
+def test_no_threshold_is_an_error() -> None:
+    with pytest.raises(ValidationError, match="at least one metric and its lowest value"):
+        EvaluatorConfig(thresholds={})
+
+
+def test_change_thresholds_alone_are_not_enough() -> None:
+    with pytest.raises(ValidationError, match="thresholds"):
+        EvaluatorConfig(change_thresholds={"bleu_4": 0.0})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"thresholds": {"blue_4": 0.1}},
+        {"change_thresholds": {"blue_4": 0.1}},
+        {"not_significantly_worse": ("blue_4",)},
+    ],
+)
+def test_unknown_metric_names_the_known(changes: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=r"bleu_4.*cider_d.*got blue_4"):
+        EvaluatorConfig(**{"thresholds": {"bleu_4": 0.1}, **changes})
+
+
+def test_bound_must_be_finite() -> None:
+    with pytest.raises(ValidationError, match="finite"):
+        EvaluatorConfig(thresholds={"bleu_4": float("nan")})
+
+
+def test_unknown_slice_names_the_known() -> None:
+    with pytest.raises(ValueError, match=r"orientation.*vehicles.*Received: colour"):
+        EvaluatorConfig(
+            thresholds={"bleu_4": 0.1}, slices=("colour",), word_slices={"vehicles": ("car",)}
+        )
+
+
+def test_significance_needs_a_bootstrap() -> None:
+    with pytest.raises(ValueError, match=r"needs `bootstrap.samples`"):
+        EvaluatorConfig(
+            thresholds={"bleu_4": 0.1},
+            not_significantly_worse=("bleu_4",),
+            bootstrap=BootstrapConfig(samples=0),
+        )
+
+
+def test_settings_survive_json() -> None:
+    config = EvaluatorConfig(thresholds={"bleu_4": 0.1}, word_slices={"vehicles": ("car", "bus")})
+    adapter = TypeAdapter(EvaluatorConfig)
+    assert adapter.validate_json(adapter.dump_json(config)) == config

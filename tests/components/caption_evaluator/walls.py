@@ -1,0 +1,140 @@
+"""Tiny captioners, made of core ops, and photographs of one colour."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+import tensorflow as tf
+from pydantic import TypeAdapter
+from tfx.types import standard_artifacts
+
+from components.caption_evaluator.config import BootstrapConfig, EvaluatorConfig
+from components.caption_evaluator.executor import Executor
+from tests.artifacts import make_artifact, raw_example
+
+COLOURS = ("red", "green", "blue", "white", "black", "yellow")
+
+
+def png(colour: str, size: tuple[int, int] = (12, 8)) -> bytes:
+    """A picture of one colour."""
+    out = io.BytesIO()
+    PIL.Image.new("RGB", size, colour).save(out, format="PNG")
+    return out.getvalue()
+
+
+def wall(image_id: str, encoded: bytes, captions: Sequence[str]) -> tf.train.Example:
+    """A raw example of a wall."""
+    return raw_example(
+        image__id=[image_id.encode()],
+        image__encoded=[encoded],
+        image__source=[b"walls"],
+        caption__text=[caption.encode() for caption in captions],
+    )
+
+
+def references(colour: str) -> list[str]:
+    """Captions a good captioner comes close to."""
+    return [f"a plain {colour} wall in the sun", f"a man looks at a plain {colour} wall"]
+
+
+class ByBytes(tf.Module):
+    """Captions by looking the encoded bytes up; refuses what starts with `refuse`."""
+
+    def __init__(self, captions: Mapping[bytes, str]) -> None:
+        super().__init__()
+        self.table = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(list(captions), list(captions.values())), ""
+        )
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+    def caption(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        refused = tf.strings.regex_full_match(image_bytes, r"(?s).*refuse")
+        with tf.control_dependencies(
+            [tf.debugging.Assert(tf.logical_not(tf.reduce_any(refused)), ["cannot decode"])]
+        ):
+            captions = self.table.lookup(image_bytes)
+        return {"caption": captions, "score": tf.zeros_like(captions, tf.float32)}
+
+
+def save_captioner(folder: Path, captions: Mapping[bytes, str]) -> standard_artifacts.Model:
+    """A Model artifact with a SavedModel that gives these captions."""
+    module = ByBytes(captions)
+    tf.saved_model.save(
+        module, str(folder / "Format-Serving"), signatures={"serving_default": module.caption}
+    )
+    return make_artifact(standard_artifacts.Model, folder, artifact_id=sum(folder.name.encode()))
+
+
+GOOD = {png(colour): f"a plain {colour} wall in the sun" for colour in COLOURS}
+FAIR = {**GOOD, png("red"): "a plain red wall", png("blue"): "the sun shines on a blue wall"}
+BAD = dict.fromkeys(GOOD, "dogs run")
+
+
+@dataclass
+class Evaluated:
+    """Outputs of one execution."""
+
+    evaluation: standard_artifacts.ModelEvaluation
+    blessing: standard_artifacts.ModelBlessing
+
+    @property
+    def verdict(self) -> dict[str, Any]:
+        return json.loads((Path(self.evaluation.uri) / "verdict.json").read_text())
+
+    @property
+    def reasons(self) -> str:
+        return " ".join(reason["text"] for reason in self.verdict["verdict"]["reasons"])
+
+
+@dataclass
+class Bench:
+    """Evaluates models on the same six coloured walls."""
+
+    root: Path
+    examples: standard_artifacts.Examples
+    runs: list[Evaluated] = field(default_factory=list)
+
+    def model(self, name: str, captions: Mapping[bytes, str]) -> standard_artifacts.Model:
+        return save_captioner(self.root / name, captions)
+
+    def evaluate(
+        self, model: standard_artifacts.Model, settings: EvaluatorConfig, **inputs: Any
+    ) -> Evaluated:
+        out = self.root / f"out{len(self.runs)}"
+        evaluation = make_artifact(standard_artifacts.ModelEvaluation, out / "evaluation")
+        blessing = make_artifact(standard_artifacts.ModelBlessing, out / "blessing")
+        for artifact in (evaluation, blessing):
+            Path(artifact.uri).mkdir(parents=True)
+        Executor().Do(
+            {
+                "examples": [self.examples],
+                "model": [model],
+                **{key: [value] for key, value in inputs.items()},
+            },
+            {"evaluation": [evaluation], "blessing": [blessing]},
+            {
+                "config": TypeAdapter(EvaluatorConfig).dump_json(settings).decode(),
+                "model_name": "walls",
+                "code_fingerprint": "0",
+                "current_component_id": "CaptionEvaluator.walls",
+            },
+        )
+        self.runs.append(Evaluated(evaluation, blessing))
+        return self.runs[-1]
+
+
+def settings(**changes: Any) -> EvaluatorConfig:
+    """Settings with a threshold every captioner of these tests passes."""
+    defaults = {
+        "thresholds": {"bleu_1": 0.0},
+        "slices": ("people", "brightness"),
+        "bootstrap": BootstrapConfig(samples=20),
+        "batch_size": 4,
+    }
+    return EvaluatorConfig(**{**defaults, **changes})
