@@ -145,15 +145,6 @@ class PipelineConfig:
         return encoders
 
 
-def to_plain(config: Any) -> Any:
-    """A configuration dataclass as JSON-able data, for execution properties.
-
-    Args:
-      config: An instance of one of the configuration dataclasses.
-    """
-    return TypeAdapter(type(config)).dump_python(config, mode="json")
-
-
 def preset_names() -> list[str]:
     """Names of the presets that come with the package."""
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 
 from ml_metadata.proto import metadata_store_pb2
@@ -15,10 +16,11 @@ from components.caption_evaluator.component import CaptionEvaluator
 from components.data_gate.component import DataGate
 from components.image_featurizer.component import ImageFeaturizer
 from components.model_selector.component import ModelSelector
+from components.pushed_model.component import PushedModel
 from components.resolvers import PreviousArtifactStrategy, PreviousBlessedModelStrategy
 from components.serving_validator.component import ServingValidator
-from models.config import ModelConfig, RunConfig
-from pipeline.configs import PipelineConfig, to_plain
+from models.config import ModelConfig, RunConfig, to_plain
+from pipeline.configs import PipelineConfig
 from pipeline.fingerprint import code_fingerprint
 
 CHAMPION = "captioner"
@@ -45,10 +47,21 @@ class Locations:
     checkpoints: str
 
 
+class Previous(enum.Enum):
+    """Where a run finds what came before it."""
+
+    # The metadata store, asked by resolver nodes with strategies of our own.
+    METADATA = "metadata"
+    # The folder of pushed models, for orchestrators that cannot run such resolvers. Statistics of
+    # earlier runs are not there, so the DataGate does not look for drift.
+    SERVING = "serving"
+
+
 def create_pipeline(
     config: PipelineConfig,
     locations: Locations,
     metadata: metadata_store_pb2.ConnectionConfig | None = None,
+    previous: Previous = Previous.METADATA,
 ) -> tfx.dsl.Pipeline:
     """Builds the whole graph.
 
@@ -56,8 +69,9 @@ def create_pipeline(
       config: Settings of the run.
       locations: Where to read and write.
       metadata: Connection of the metadata store; None where the orchestrator brings its own.
+      previous: Where what came before this run is found.
     """
-    data = _data_nodes(config, locations)
+    data = _data_nodes(config, locations, previous)
     examples = data["transform"].outputs["transformed_examples"]
     featurizers = {
         encoder: ImageFeaturizer(
@@ -80,12 +94,12 @@ def create_pipeline(
             examples=featurizer.outputs["examples"] if featurizer else examples,
             transform_graph=data["transform"].outputs["transform_graph"],
         )
-        baseline = _baseline(name, trainer)
+        baseline = _baseline(name, trainer, locations, previous)
         evaluator = CaptionEvaluator(
             examples=data["example_gen"].outputs["examples"],
             model=trainer.outputs["model"],
             baseline_model=baseline.outputs["model"],
-            baseline_blessing=baseline.outputs["model_blessing"],
+            baseline_blessing=baseline.outputs.get("model_blessing"),
             model_run=trainer.outputs["model_run"],
             features=featurizer.outputs["examples"] if featurizer else None,
             model_name=name,
@@ -104,7 +118,9 @@ def create_pipeline(
     )
 
 
-def _data_nodes(config: PipelineConfig, locations: Locations) -> dict[str, BaseNode]:
+def _data_nodes(
+    config: PipelineConfig, locations: Locations, previous: Previous
+) -> dict[str, BaseNode]:
     """Ingested examples, held against the schema, approved, and transformed."""
     example_gen = tfx.components.ImportExampleGen(
         input_base=locations.records,
@@ -122,16 +138,12 @@ def _data_nodes(config: PipelineConfig, locations: Locations) -> dict[str, BaseN
     validator = tfx.components.ExampleValidator(
         statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
     )
-    previous = tfx.dsl.Resolver(
-        strategy_class=PreviousArtifactStrategy,
-        previous=_all_of(tfx.types.standard_artifacts.ExampleStatistics, statistics.id),
-        current=statistics.outputs["statistics"],
-    ).with_id("PreviousStatistics")
+    earlier = _previous_statistics(statistics) if previous is Previous.METADATA else None
     gate = DataGate(
         anomalies=validator.outputs["anomalies"],
         statistics=statistics.outputs["statistics"],
         schema=schema.outputs["schema"],
-        previous_statistics=previous.outputs["previous"],
+        previous_statistics=earlier.outputs["previous"] if earlier else None,
         drift=config.data_gate.drift,
         code_fingerprint=code_fingerprint("components.data_gate.executor"),
     )
@@ -152,10 +164,19 @@ def _data_nodes(config: PipelineConfig, locations: Locations) -> dict[str, BaseN
         "schema": schema,
         "statistics": statistics,
         "validator": validator,
-        "previous": previous,
+        **({"previous": earlier} if earlier else {}),
         "gate": gate,
         "transform": transform,
     }
+
+
+def _previous_statistics(statistics: BaseNode) -> BaseNode:
+    """Resolves the statistics of the run before this one."""
+    return tfx.dsl.Resolver(
+        strategy_class=PreviousArtifactStrategy,
+        previous=_all_of(tfx.types.standard_artifacts.ExampleStatistics, statistics.id),
+        current=statistics.outputs["statistics"],
+    ).with_id("PreviousStatistics")
 
 
 def _trainer(
@@ -186,8 +207,13 @@ def _trainer(
     ).with_id(f"Trainer.{name}")
 
 
-def _baseline(name: str, trainer: BaseNode) -> BaseNode:
-    """Resolves the last blessed model of this name that is older than the candidate."""
+def _baseline(name: str, trainer: BaseNode, locations: Locations, previous: Previous) -> BaseNode:
+    """Finds the last blessed model of this name that is older than the candidate."""
+    if previous is Previous.SERVING:
+        return PushedModel(
+            base_directory=f"{locations.serving}/{name}",
+            code_fingerprint=code_fingerprint("components.pushed_model.executor"),
+        ).with_id(f"Baseline.{name}")
     artifacts = tfx.types.standard_artifacts
     return tfx.dsl.Resolver(
         strategy_class=PreviousBlessedModelStrategy,

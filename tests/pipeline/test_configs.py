@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.configs import load_config, preset_names, to_plain
+from models.config import to_plain
+from pipeline.configs import load_config, preset_names
 from pipeline.errors import UserError
 
 
