@@ -1,0 +1,82 @@
+"""ImageFeaturizer: a frozen encoder applied once to every image."""
+
+from __future__ import annotations
+
+import json
+
+from pydantic import TypeAdapter
+from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
+from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
+from tfx.types import standard_artifacts
+from tfx.types.channel import BaseChannel, Channel
+from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
+
+from components.image_featurizer.executor import Executor
+from models.config import EncoderConfig
+from models.encoders import encoder_info
+
+
+class ImageFeaturizerSpec(ComponentSpec):
+    """Contract of the ImageFeaturizer."""
+
+    PARAMETERS = {
+        "encoder": ExecutionParameter(type=str),
+        "batch_size": ExecutionParameter(type=int),
+        "code_fingerprint": ExecutionParameter(type=str),
+    }
+    # TFX wants names unique across inputs and outputs.
+    INPUTS = {"transformed_examples": ChannelParameter(type=standard_artifacts.Examples)}
+    OUTPUTS = {"examples": ChannelParameter(type=standard_artifacts.Examples)}
+
+
+class ImageFeaturizer(BaseBeamComponent):
+    """Replaces the picture in each example by a frozen encoder's features of it.
+
+    A picture is decoded and encoded here once, not once per epoch, caption or model. One shard of
+    the examples is one Beam element, so shards are what a runner can spread over workers.
+
+    Outputs:
+      examples: The input examples, split by split and shard by shard in the same order, without
+        `image/encoded` and with `image/features`: float16, little-endian, [rows * columns,
+        channels] in row-major order, as one bytes value. Custom properties `encoder`,
+        `input_size`, `grid` ("7x7"), `channels` and `weights_sha256` say what they are.
+    """
+
+    SPEC_CLASS = ImageFeaturizerSpec
+    EXECUTOR_SPEC = BeamExecutorSpec(Executor)
+
+    def __init__(
+        self,
+        *,
+        examples: BaseChannel,
+        encoder: EncoderConfig,
+        batch_size: int,
+        code_fingerprint: str,
+    ) -> None:
+        """Builds the node.
+
+        Args:
+          examples: Examples with `image/id` and `image/encoded`, GZIP TFRecords.
+          encoder: A frozen encoder.
+          batch_size: Images per call of the encoder.
+          code_fingerprint: Hash of the executor's code, part of the cache key.
+
+        Raises:
+          ValueError: There is no such encoder, or it is to be trained.
+        """
+        encoder_info(encoder)
+        if encoder.trainable:
+            raise ValueError(
+                f"`encoder` of an ImageFeaturizer must be frozen; {encoder.name} is to be trained, "
+                f"so the Trainer must see pixels."
+            )
+        settings = TypeAdapter(EncoderConfig).dump_python(encoder, mode="json")
+        super().__init__(
+            ImageFeaturizerSpec(
+                transformed_examples=examples,
+                examples=Channel(type=standard_artifacts.Examples),
+                encoder=json.dumps(settings, sort_keys=True),
+                batch_size=batch_size,
+                code_fingerprint=code_fingerprint,
+            )
+        )
