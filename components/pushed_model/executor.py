@@ -1,0 +1,52 @@
+"""Work of the PushedModel."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from tfx.dsl.components.base.base_executor import BaseExecutor
+from tfx.dsl.io import fileio
+from tfx.types import Artifact, artifact_utils
+from tfx.utils import io_utils, path_utils
+
+LOG = logging.getLogger("captioner.pushed_model")
+PUSHED_VERSION = "pushed_version"
+
+
+class Executor(BaseExecutor):
+    """Copies the highest version, where there is one."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[Artifact]],
+        output_dict: dict[str, list[Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Looks into `base_directory` and copies the SavedModel to where TFX looks for it."""
+        base = exec_properties["base_directory"]
+        model = artifact_utils.get_single_instance(output_dict["model"])
+        version = latest_version(base)
+        model.set_int_custom_property(PUSHED_VERSION, version)
+        if not version:
+            LOG.info("nothing was pushed to %s yet", base)
+            fileio.makedirs(model.uri)
+            return
+        # TFX's Pusher leaves out the folder that a Model artifact keeps its SavedModel in.
+        io_utils.copy_dir(
+            f"{base}/{version}",
+            path_utils.serving_model_dir(model.uri),
+        )
+        LOG.info("version %d of %s", version, base)
+
+
+def latest_version(base_directory: str) -> int:
+    """The highest number among the folder's entries, 0 where there is none.
+
+    Args:
+      base_directory: Local path or URI; need not exist.
+    """
+    if not fileio.isdir(base_directory):
+        return 0
+    names = (name.strip("/") for name in fileio.listdir(base_directory))
+    return max((int(name) for name in names if name.isdigit()), default=0)

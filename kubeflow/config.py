@@ -1,0 +1,186 @@
+"""Settings of a cluster: what the graph of `pipeline.pipeline` needs to know to run on one.
+
+They are kept apart from `pipeline.configs`: those say what is trained, these say where.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+
+from pipeline.errors import UserError
+
+STRICT = ConfigDict(extra="forbid")
+
+# A tag other than `latest`, or a digest: both back ends' caches know an image by its name alone.
+_IMAGE = r"^[^\s@]+(@sha256:[0-9a-f]{64}|:(?!latest$)[\w][\w.-]{0,127})$"
+# A bucket, or a folder every node sees: a mounted volume, or Vertex AI's /gcs.
+Location = Annotated[str, Field(pattern=r"^(gs://[^/]+|/[^/]+).*$")]
+
+
+@dataclass(frozen=True, config=STRICT)
+class NodeResources:
+    """What one node's container may use.
+
+    Attributes:
+      cpu: CPU cores, at the most.
+      memory_gib: Memory in GiB, at the most.
+      accelerator: Kind of GPU: the resource's name on Kubernetes (`nvidia.com/gpu`), the machine
+        type's on Vertex AI (`NVIDIA_TESLA_T4`).
+      accelerator_count: How many of them.
+    """
+
+    cpu: Annotated[float, Field(gt=0)] | None = None
+    memory_gib: Annotated[float, Field(gt=0)] | None = None
+    accelerator: str | None = None
+    accelerator_count: Annotated[int, Field(ge=1)] = 1
+
+
+@dataclass(frozen=True, config=STRICT)
+class KubeflowConfig:
+    """Everything about a cluster that a compiled pipeline depends on.
+
+    Keys of `resources` and `beam_pipeline_args` are node ids or patterns of them (`Trainer.*`).
+
+    Attributes:
+      image: Image of all nodes, with a tag or digest that never names another image.
+      pipeline_root: Where artifacts go: `gs://`, and on Kubeflow also `s3://` and `minio://`.
+      records: Folder of ingested TFRecords, with `train/`, `val/` and `test/`.
+      serving: Base folder of pushed models.
+      checkpoints: Folder of interrupted trainings.
+      backend: "kubeflow", the open-source back end of Kubeflow Pipelines v2, or "vertex".
+      schema: Schema file within the image.
+      service_account: Account the pods run as; None for the back end's default.
+      volume_claim: PersistentVolumeClaim (ReadWriteMany) mounted into every node, for `records`,
+        `serving` and `checkpoints` outside of buckets; Kubeflow only.
+      volume_path: Where it is mounted.
+      resources: Limits by node; where several patterns match, the last wins.
+      beam_pipeline_args: Beam arguments by node, after those of the pipeline's configuration:
+        another runner, more workers. Where several patterns match, the last wins.
+      caching: Whether nodes with known inputs and settings are skipped.
+      records_are_immutable: Whether new data always comes under a new `records`. Kubeflow's cache
+        sees the folder's name, not its content, so without this promise the ExampleGen always
+        runs, and all behind it. Vertex AI looks at the content and needs no promise.
+    """
+
+    image: Annotated[str, Field(pattern=_IMAGE)]
+    pipeline_root: Annotated[str, Field(pattern=r"^(gs|s3|minio)://[^/]+.*$")]
+    records: Location
+    serving: Location
+    checkpoints: Location
+    backend: Literal["kubeflow", "vertex"] = "kubeflow"
+    schema: Annotated[str, Field(pattern="^/.+")] = (
+        "/opt/venv/lib/python3.11/site-packages/schema/schema.pbtxt"
+    )
+    service_account: str | None = None
+    volume_claim: str | None = None
+    volume_path: Annotated[str, Field(pattern="^/.+")] = "/mnt/captioner"
+    resources: dict[str, NodeResources] = dataclasses.field(default_factory=dict)
+    beam_pipeline_args: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    caching: bool = True
+    records_are_immutable: bool = False
+
+    @model_validator(mode="after")
+    def _fits_backend(self) -> KubeflowConfig:
+        if self.backend == "vertex" and not self.pipeline_root.startswith("gs://"):
+            raise ValueError(f"Vertex AI needs a gs:// `pipeline_root`, not {self.pipeline_root}")
+        if self.backend == "vertex" and self.volume_claim:
+            raise ValueError("Vertex AI mounts no `volume_claim`; use gs:// or /gcs/BUCKET")
+        if self.backend == "kubeflow" and not self.volume_claim:
+            local = [
+                key
+                for key in ("records", "serving", "checkpoints")
+                if not getattr(self, key).startswith("gs://")
+            ]
+            if local:
+                raise ValueError(
+                    f"{', '.join(f'`{key}`' for key in local)} is a folder, so a `volume_claim` "
+                    "must be mounted that holds it"
+                )
+        return self
+
+
+def settings_names() -> list[str]:
+    """Names of the settings that come with the package, each an example to copy."""
+    folder = resources.files("kubeflow") / "settings"
+    return sorted(Path(item.name).stem for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+def load_settings(settings: str, values: Mapping[str, Any] | None = None) -> KubeflowConfig:
+    """Reads the settings of a cluster.
+
+    Args:
+      settings: Path of a YAML file, or the name of one that comes with the package.
+      values: Keys over those of the file, from flags.
+
+    Raises:
+      UserError: No such file, an unknown key, or a value that is not allowed.
+    """
+    known = resources.files("kubeflow") / "settings" / f"{settings}.yaml"
+    source = known if known.is_file() else Path(settings)
+    if not source.is_file():
+        raise UserError(
+            f"`--settings` must be one of {', '.join(settings_names())} or the path of a YAML "
+            f"file. Received: {settings!r}."
+        )
+    try:
+        tree = yaml.safe_load(source.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise UserError(f"{source} is no valid YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"{source} must hold keys and values. Received: {type(tree).__name__}.")
+    try:
+        return TypeAdapter(KubeflowConfig).validate_python({**tree, **(values or {})})
+    except ValidationError as error:
+        lines = [_explain(problem, source.name) for problem in error.errors()]
+        raise UserError("\n".join(lines)) from error
+
+
+def _explain(problem: Mapping[str, Any], source: str) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "unexpected_keyword_argument":
+        allowed = ", ".join(field.name for field in dataclasses.fields(KubeflowConfig))
+        return f"`{key}` is not a key of the cluster's settings ({source}). Allowed: {allowed}."
+    if problem["type"] == "missing":
+        return f"`{key}` must be given; it has no default ({source})."
+    message = problem["msg"].removeprefix("Value error, ")
+    if not key:
+        return f"{message} ({source})."
+    return f"`{key}`: {message}. Received: {problem['input']!r} ({source})."
+
+
+def match_nodes(
+    patterns: Mapping[str, Any], node_ids: Iterable[str], setting: str
+) -> dict[str, Any]:
+    """What `patterns` says of each node.
+
+    Args:
+      patterns: Node ids or `fnmatch` patterns of them, to values.
+      node_ids: Nodes of the pipeline.
+      setting: Name of the setting, for the message.
+
+    Returns:
+      Node id to value, of nodes that a pattern matches; of several, the last.
+
+    Raises:
+      UserError: A pattern matches no node.
+    """
+    ids = sorted(node_ids)
+    matched: dict[str, Any] = {}
+    for pattern, value in patterns.items():
+        hits = fnmatch.filter(ids, pattern)
+        if not hits:
+            raise UserError(
+                f"`{setting}` must name nodes of the pipeline: {', '.join(ids)}. "
+                f"Received: {pattern!r}."
+            )
+        matched |= dict.fromkeys(hits, value)
+    return matched

@@ -1,0 +1,132 @@
+"""What a node's container starts on the open-source back end: TFX's entry point, prepared.
+
+TFX's own entry point is written for Vertex AI. Before it is called, and after:
+
+- Bucket URIs become the local folders the launcher mirrors them under (`minio://b/k` is
+  `/minio/b/k`), since TensorFlow opens `gs://` alone; afterwards they become URIs again.
+- Input artifacts, which come without a type, get the one the compiled component declares.
+- The ExampleGen's driver, a hook the back end does not call, runs here.
+
+It is light: TFX is imported by the processes it starts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+MODULE = "kubeflow.entrypoint"
+TFX_EXECUTOR = "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor"
+TFX_DRIVER = "tfx.orchestration.kubeflow.v2.file_based_example_gen.driver"
+
+EXECUTOR_FLAG = "--executor_class_path"
+INVOCATION_FLAG = "--json_serialized_invocation_args"
+INPUTS_SPEC_FLAG = "--json_serialized_inputs_spec_args"
+DRIVER_FLAG = "--run_example_gen_driver"
+
+# Where the launcher mirrors buckets (LocalPathForURI in its launcher_v2.go). Another root stands
+# in for the container's file system where there is no container.
+MOUNTS = {"gs://": "gcs", "s3://": "s3", "minio://": "minio"}
+MOUNT_ROOT_VARIABLE = "CAPTIONER_MOUNT_ROOT"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the ExampleGen's driver where asked for, then the executor.
+
+    Args:
+      argv: Arguments of the container.
+
+    Returns:
+      Exit status of what failed, or 0.
+    """
+    parser = argparse.ArgumentParser(prog=MODULE, allow_abbrev=False)
+    parser.add_argument(EXECUTOR_FLAG, required=True)
+    parser.add_argument(INVOCATION_FLAG, required=True)
+    parser.add_argument(INPUTS_SPEC_FLAG, required=True)
+    parser.add_argument(DRIVER_FLAG, action="store_true")
+    arguments, beam_arguments = parser.parse_known_args(argv)
+    root = os.environ.get(MOUNT_ROOT_VARIABLE, "/")
+    inputs_spec = arguments.json_serialized_inputs_spec_args
+    invocation = prepare(
+        json.loads(arguments.json_serialized_invocation_args), json.loads(inputs_spec), root
+    )
+    common = [INVOCATION_FLAG, json.dumps(invocation), INPUTS_SPEC_FLAG, inputs_spec]
+    executor = [EXECUTOR_FLAG, arguments.executor_class_path]
+    commands = [[TFX_EXECUTOR, *executor, *common, *beam_arguments]]
+    if arguments.run_example_gen_driver:
+        commands.insert(0, [TFX_DRIVER, *common, *beam_arguments])
+    for command in commands:
+        status = subprocess.run([sys.executable, "-m", *command], check=False).returncode
+        if status:
+            return status
+    _restore_uris(Path(invocation["outputs"]["outputFile"]), root)
+    return 0
+
+
+def prepare(invocation: dict[str, Any], inputs_spec: dict[str, Any], root: str) -> dict[str, Any]:
+    """An ExecutorInput of the back end as TFX understands it.
+
+    Args:
+      invocation: ExecutorInput as JSON.
+      inputs_spec: The component's declared inputs, as JSON.
+      root: Root of the file system that buckets are mirrored in.
+    """
+    # The launcher mirrors artifacts alone; a bucket among the parameters is read as it is.
+    inputs, outputs = (
+        _map_strings(
+            invocation.get(side, {}).get("artifacts", {}), lambda text: to_path(text, root)
+        )
+        for side in ("inputs", "outputs")
+    )
+    declared = inputs_spec.get("artifacts", {})
+    for key, artifacts in inputs.items():
+        for artifact in artifacts.get("artifacts", []):
+            artifact["type"] = declared[key]["artifactType"]
+    return {
+        "inputs": {**invocation.get("inputs", {}), "artifacts": inputs},
+        "outputs": {**invocation["outputs"], "artifacts": outputs},
+    }
+
+
+def to_path(text: str, root: str) -> str:
+    """A bucket URI as the folder it is mirrored under; any other text as it is."""
+    for scheme, folder in MOUNTS.items():
+        if text.startswith(scheme):
+            return os.path.join(root, folder, text.removeprefix(scheme))
+    return text
+
+
+def to_uri(text: str, root: str) -> str:
+    """The reverse of `to_path`."""
+    for scheme, folder in MOUNTS.items():
+        mount = os.path.join(root, folder, "")
+        if text.startswith(mount):
+            return scheme + text.removeprefix(mount)
+    return text
+
+
+def _restore_uris(output_file: Path, root: str) -> None:
+    output = json.loads(output_file.read_text(encoding="utf-8"))
+    restored = _map_strings(output, lambda text: to_uri(text, root))
+    output_file.write_text(json.dumps(restored), encoding="utf-8")
+
+
+def _map_strings(value: Any, change: Callable[[str], str]) -> Any:
+    """A copy of a JSON value with each of its strings changed; keys stay."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, list):
+        return [_map_strings(item, change) for item in value]
+    if isinstance(value, dict):
+        return {key: _map_strings(item, change) for key, item in value.items()}
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

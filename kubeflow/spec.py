@@ -1,0 +1,192 @@
+"""From the specification TFX compiles to the one a back end accepts.
+
+TFX compiles for Vertex AI. The open-source back end of Kubeflow Pipelines reads the same format,
+but (read in kubeflow/pipelines, `backend/src/v2`):
+
+- names of tasks become names of Argo tasks, which allow letters, digits and dashes;
+- it ignores `lifecycle.preCacheCheck`, by which a file-based ExampleGen learns what it reads;
+- resolver executors are not implemented;
+- it hands input artifacts on without their types, and bucket URIs that TensorFlow cannot open.
+
+The last two are mended where they happen, in `kubeflow.entrypoint`; the rest here.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+from tfx.utils import import_utils
+
+from kubeflow.config import KubeflowConfig, NodeResources, match_nodes
+from kubeflow.entrypoint import DRIVER_FLAG, EXECUTOR_FLAG
+from pipeline.errors import UserError
+
+Spec = dict[str, Any]
+
+# Looks at a folder instead of at inputs, so that no cache may answer for it.
+_UNCACHEABLE = "components.pushed_model.executor.Executor"
+
+
+def adapt(spec: Mapping[str, Any], settings: KubeflowConfig) -> Spec:
+    """A compiled specification with the cluster's settings in it, fit for its back end.
+
+    Args:
+      spec: A `pipelineSpec` in the 2.1 schema.
+      settings: Of the cluster.
+
+    Raises:
+      UserError: A node cannot run there, or a setting names no node.
+    """
+    adapted: Spec = copy.deepcopy(dict(spec))
+    check_importable(adapted)
+    _forbid_caching(adapted)
+    _set_resources(adapted, settings.resources)
+    adapted["defaultPipelineRoot"] = settings.pipeline_root
+    if settings.backend == "kubeflow":
+        _refuse_resolvers(adapted)
+        _run_drivers_in_container(adapted, settings)
+        _rename_tasks(adapted)
+    return adapted
+
+
+def platform_spec(spec: Mapping[str, Any], settings: KubeflowConfig) -> Spec | None:
+    """What Kubernetes alone is told: the second document of the file, or None for nothing.
+
+    Args:
+      spec: The adapted specification.
+      settings: Of the cluster.
+    """
+    if not settings.volume_claim:
+        return None
+    mount = {"constant": settings.volume_claim, "mountPath": settings.volume_path}
+    executors = {label: {"pvcMount": [mount]} for label, _ in containers(spec)}
+    return {"platforms": {"kubernetes": {"deploymentSpec": {"executors": executors}}}}
+
+
+def containers(spec: Mapping[str, Any]) -> Iterator[tuple[str, Spec]]:
+    """Executor label and container of each node that runs in one."""
+    for label, executor in sorted(spec["deploymentSpec"]["executors"].items()):
+        if "container" in executor:
+            yield label, executor["container"]
+
+
+def check_importable(spec: Mapping[str, Any]) -> None:
+    """Looks up every class the containers will look up by its dotted path.
+
+    Raises:
+      UserError: An executor or an artifact type is not where its path says.
+    """
+    for node, executor in _executors_by_node(spec).items():
+        path = _executor_class(executor)
+        if path:
+            _check_path(path, f"node {node}: its executor")
+    for node, component in spec["components"].items():
+        for definitions in ("inputDefinitions", "outputDefinitions"):
+            for key, artifact in component.get(definitions, {}).get("artifacts", {}).items():
+                title = yaml.safe_load(artifact["artifactType"]["instanceSchema"])["title"]
+                if not title.startswith("tfx."):
+                    _check_path(title, f"node {node}: the type of its `{key}`")
+
+
+def _check_path(path: str, what: str) -> None:
+    try:
+        import_utils.import_class_by_path(path)
+    except (AttributeError, ImportError, ValueError) as error:
+        raise UserError(
+            f"{what} must be importable by its dotted path in the image, from a module of an "
+            f"installed package and not from inside a function or a script. Received: {path} "
+            f"({error})."
+        ) from error
+
+
+def _executor_class(executor: Mapping[str, Any]) -> str:
+    args = executor.get("container", {}).get("args", [])
+    return args[args.index(EXECUTOR_FLAG) + 1] if EXECUTOR_FLAG in args else ""
+
+
+def _executors_by_node(spec: Mapping[str, Any]) -> dict[str, Spec]:
+    executors = spec["deploymentSpec"]["executors"]
+    return {
+        node: executors[component["executorLabel"]]
+        for node, component in spec["components"].items()
+        if "executorLabel" in component
+    }
+
+
+def _forbid_caching(spec: Spec) -> None:
+    executors = _executors_by_node(spec)
+    for task in spec["root"]["dag"]["tasks"].values():
+        if _executor_class(executors[task["componentRef"]["name"]]) == _UNCACHEABLE:
+            task.pop("cachingOptions", None)
+
+
+def _set_resources(spec: Spec, resources: Mapping[str, NodeResources]) -> None:
+    """Sets limits in the specification itself: `with_platform_config` does not reach ExampleGen."""
+    executors = _executors_by_node(spec)
+    for node, limits in match_nodes(resources, executors, "resources").items():
+        container = executors[node].get("container")
+        if container is not None:
+            container["resources"] = _resource_spec(limits)
+
+
+def _resource_spec(limits: NodeResources) -> Spec:
+    resources: Spec = {}
+    if limits.cpu is not None:
+        resources["cpuLimit"] = limits.cpu
+    if limits.memory_gib is not None:
+        # The unit of the field is 10^9 bytes, whatever its name.
+        resources["memoryLimit"] = round(limits.memory_gib * 2**30 / 1e9, 3)
+    if limits.accelerator:
+        resources["accelerator"] = {
+            "type": limits.accelerator,
+            "count": str(limits.accelerator_count),
+        }
+    return resources
+
+
+def _refuse_resolvers(spec: Mapping[str, Any]) -> None:
+    for node, executor in _executors_by_node(spec).items():
+        if "resolver" in executor:
+            raise UserError(
+                f"node {node} is a resolver, which Kubeflow Pipelines does not implement; "
+                "use a node of its own, as `components.pushed_model` is."
+            )
+
+
+def _run_drivers_in_container(spec: Spec, settings: KubeflowConfig) -> None:
+    """Hands the ExampleGen's driver to the entry point, and takes back what it made safe."""
+    executors = _executors_by_node(spec)
+    for task in spec["root"]["dag"]["tasks"].values():
+        container = executors[task["componentRef"]["name"]].get("container", {})
+        if container.pop("lifecycle", None):
+            container["args"].append(DRIVER_FLAG)
+            if not settings.records_are_immutable:
+                task.pop("cachingOptions", None)
+
+
+def _rename_tasks(spec: Spec) -> None:
+    dag = spec["root"]["dag"]
+    names = {name: kubernetes_name(name) for name in dag["tasks"]}
+    taken: dict[str, str] = {}
+    for node, name in names.items():
+        if name in taken:
+            raise UserError(
+                f"nodes {taken[name]} and {node} would both be called {name} on Kubernetes."
+            )
+        taken[name] = node
+    dag["tasks"] = {names[name]: task for name, task in dag["tasks"].items()}
+    for task in dag["tasks"].values():
+        if "dependentTasks" in task:
+            task["dependentTasks"] = [names[name] for name in task["dependentTasks"]]
+        for source in task.get("inputs", {}).get("artifacts", {}).values():
+            output = source["taskOutputArtifact"]
+            output["producerTask"] = names[output["producerTask"]]
+
+
+def kubernetes_name(node_id: str) -> str:
+    """A node's id as Argo accepts it: `Trainer.cnn_lstm` is `trainer-cnn-lstm`."""
+    return re.sub(r"[^a-z0-9]+", "-", node_id.lower()).strip("-")
