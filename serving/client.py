@@ -87,6 +87,7 @@ class CaptionClient:
         version: int | None = None,
         label: str | None = None,
         options: CallOptions = CallOptions(),
+        transport: transports.Transport | None = None,
     ) -> None:
         """Connects lazily: nothing is sent before the first call.
 
@@ -96,13 +97,14 @@ class CaptionClient:
           version: Version of it; None for the latest.
           label: Label of a version, such as "stable", instead of `version`.
           options: Deadline and tries.
+          transport: Another way to a model, instead of the URL.
 
         Raises:
           ValueError: The URL has another form, or both version and label are given.
         """
         self.target = Target(model, version, label)
         self._options = options
-        self._transport = transports.connect(url)
+        self._transport = transport or transports.connect(url)
 
     def __enter__(self) -> CaptionClient:
         return self

@@ -16,7 +16,9 @@ from urllib.parse import quote
 from serving import messages
 from serving.errors import CODE_BY_HTTP_STATUS, ServingError
 
-IMAGE_INPUT = "image_bytes"
+# Input of each signature.
+_INPUTS = {"serving_examples": "examples"}
+_IMAGE_INPUT = "image_bytes"
 PREDICT_METHOD = "/tensorflow.serving.PredictionService/Predict"
 STATUS_METHOD = "/tensorflow.serving.ModelService/GetModelStatus"
 RELOAD_METHOD = "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
@@ -71,12 +73,17 @@ class ModelVersion:
     error: str = ""
 
 
+def input_of(signature: str) -> str:
+    """Alias of the input of a signature: encoded images, or serialized Examples of them."""
+    return _INPUTS.get(signature, _IMAGE_INPUT)
+
+
 def predict_request(target: Target, signature: str, images: Sequence[bytes]) -> Any:
     """A PredictRequest of encoded images."""
     request = messages.PredictRequest()
     _fill_spec(request.model_spec, target)
     request.model_spec.signature_name = signature
-    tensor = request.inputs[IMAGE_INPUT]
+    tensor = request.inputs[input_of(signature)]
     tensor.dtype = messages.DT_STRING
     tensor.tensor_shape.dim.add(size=len(images))
     tensor.string_val.extend(images)
@@ -116,7 +123,9 @@ def predict_path(target: Target) -> str:
 def predict_body(signature: str, images: Sequence[bytes]) -> bytes:
     """REST body of predict, in columnar form."""
     encoded = [{"b64": base64.b64encode(image).decode("ascii")} for image in images]
-    return json.dumps({"signature_name": signature, "inputs": {IMAGE_INPUT: encoded}}).encode()
+    return json.dumps(
+        {"signature_name": signature, "inputs": {input_of(signature): encoded}}
+    ).encode()
 
 
 def status_path(target: Target) -> str:

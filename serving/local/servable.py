@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,8 +152,7 @@ class Servable:
 def _read_records(path: Path) -> list[bytes]:
     if not path.is_file():
         return []
-    records: Iterable[bytes] = tf.compat.v1.io.tf_record_iterator(str(path))
-    return list(records)
+    return [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
 
 
 def _load_error(path: Path, error: Exception) -> StatusError:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import io
 import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +22,15 @@ _COLOURS = ("red", "green", "blue")
 
 
 class TinyCaptioner(tf.Module):
-    """Captions an image by its strongest colour; `name` is a word of every caption.
+    """Captions an image by its strongest colour; a word of every caption is read from an asset.
 
     Like the real models: no JPEG or PNG gets an empty caption and score -inf, and what the decoder
     refuses fails the request.
     """
 
-    def __init__(self, word: str) -> None:
+    def __init__(self, word_file: Path) -> None:
         super().__init__()
-        self._word = word
+        self._word = tf.saved_model.Asset(str(word_file))
         self._colours = tf.constant(_COLOURS)
 
     def _mean_colour(self, encoded: tf.Tensor) -> tf.Tensor:
@@ -35,8 +38,6 @@ class TinyCaptioner(tf.Module):
         return tf.reduce_mean(tf.cast(image, tf.float32), axis=[0, 1])
 
     def _means(self, image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        known = tf.strings.regex_full_match(image_bytes, rb"(?s)(\xff\xd8\xff|\x89PNG).*")
-        # The regular expression engine reads UTF-8, so the signature is looked at byte by byte.
         first = tf.strings.substr(image_bytes, 0, 2)
         known = tf.logical_or(tf.equal(first, b"\xff\xd8"), tf.equal(first, b"\x89P"))
         means = tf.map_fn(
@@ -52,7 +53,9 @@ class TinyCaptioner(tf.Module):
     def caption(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         means, known = self._means(image_bytes)
         colour = tf.gather(self._colours, tf.argmax(means, axis=1))
-        caption = tf.strings.join([f"a {self._word} scene in ", colour])
+        caption = tf.strings.join(
+            ["a ", tf.io.read_file(self._word.asset_path), " scene in ", colour]
+        )
         score = -tf.reduce_max(means, axis=1) / 255.0
         infinite = tf.fill(tf.shape(score), -np.inf)
         return {
@@ -92,21 +95,38 @@ class HalfPlusTwo(tf.Module):
 
 
 def save_captioner(base: Path, version: int, word: str | None = None) -> Path:
-    """Pushes a tiny captioner that names its version in every caption."""
-    module = TinyCaptioner(word or f"v{version}")
+    """Pushes a tiny captioner whose captions hold a word, its version by default."""
+
+    def finish(path: Path) -> None:
+        (path / "assets/word.txt").write_text(word or f"v{version}", encoding="utf-8")
+
+    return _push(_captioner(), base, version, finish)
+
+
+@functools.cache
+def _captioner() -> Path:
+    """A tiny captioner saved once; tracing it takes longer than copying it."""
+    aside = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, aside)
+    (aside / "word.txt").write_text("tiny", encoding="utf-8")
+    module = TinyCaptioner(aside / "word.txt")
     signatures = {
         "serving_default": module.caption,
         "beams": module.beams,
         "attention": module.attention,
         "serving_examples": module.examples,
     }
-    return _push(module, signatures, base, version, _add_captioner_assets)
+    tf.saved_model.save(module, str(aside / "model"), signatures=signatures)
+    _add_captioner_assets(aside / "model")
+    return aside / "model"
 
 
 def save_half_plus_two(base: Path, version: int) -> Path:
     """Pushes half_plus_two."""
-    module = HalfPlusTwo()
-    return _push(module, {"serving_default": module.predict}, base, version)
+    with tempfile.TemporaryDirectory() as aside:
+        module = HalfPlusTwo()
+        tf.saved_model.save(module, aside, signatures={"serving_default": module.predict})
+        return _push(Path(aside), base, version)
 
 
 def save_broken(base: Path, version: int) -> Path:
@@ -127,15 +147,17 @@ def image(colour: tuple[int, int, int], size: int = 16, form: str = "PNG") -> by
 RED, GREEN = (200, 10, 10), (10, 200, 10)
 
 
-def _push(module, signatures, base: Path, version: int, finish=lambda path: None) -> Path:
+def _push(
+    model: Path, base: Path, version: int, finish: Callable[[Path], object] = lambda path: None
+) -> Path:
     """Writes aside and renames, as a careful pusher does."""
     base.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=base.parent))
-    tf.saved_model.save(module, str(aside / "model"), signatures=signatures)
+    aside = Path(tempfile.mkdtemp(dir=base.parent, prefix=".push"))
+    shutil.copytree(model, aside / "model")
     finish(aside / "model")
     path = base / str(version)
     os.replace(aside / "model", path)
-    shutil.rmtree(aside)
+    aside.rmdir()
     return path
 
 

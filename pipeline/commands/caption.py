@@ -1,0 +1,197 @@
+"""`captioner caption`: ask a served or a pushed model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UserError
+
+HELP = "caption photographs, by a server or by the model that was pushed last"
+EXAMPLES = """\
+examples:
+  captioner caption photo.jpg
+  captioner caption photo.jpg --server http://127.0.0.1:8501
+  captioner caption photo.jpg --beams --attention looks.png
+  captioner caption album/ > captions.jsonl
+  find . -name '*.jpg' | captioner caption - > captions.jsonl
+"""
+_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "photos",
+        nargs="+",
+        metavar="PHOTO",
+        help="JPEG or PNG files, folders of them, or - for a list of paths on standard input; "
+        "more than one photograph gives JSON lines",
+    )
+    parser.add_argument(
+        "--server", metavar="URL", help="grpc://HOST:PORT or http://HOST:PORT of a running server"
+    )
+    parser.add_argument(
+        "--model", type=Path, metavar="DIR", help="SavedModel to load, where no server is asked"
+    )
+    parser.add_argument(
+        "--serving-dir",
+        type=Path,
+        metavar="DIR",
+        help="pushed models to choose from (default: the newest runs/*/serving)",
+    )
+    parser.add_argument(
+        "--name", default="captioner", help="name of the model (default: captioner)"
+    )
+    parser.add_argument("--label", help="version label to ask, such as stable; with --server")
+    parser.add_argument("--beams", action="store_true", help="alternatives with their scores")
+    parser.add_argument(
+        "--attention", type=Path, metavar="PNG", help="draw where the model looked, word by word"
+    )
+    parser.add_argument("--in-flight", type=int, default=8, help="calls at the same time")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds for a call")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    photos = list(_photos(arguments.photos))
+    _check(arguments, photos)
+    from serving.errors import ServingError
+
+    try:
+        with _client(arguments) as client:
+            if len(photos) == 1 and not Path(arguments.photos[0]).is_dir():
+                return _caption_one(client, photos[0], arguments)
+            return _caption_many(client, photos, arguments)
+    except ServingError as error:
+        raise UserError(f"{arguments.server or 'The model'} did not answer: {error}") from error
+
+
+def _check(arguments: argparse.Namespace, photos: Sequence[Path]) -> None:
+    if not photos:
+        raise UserError(f"No JPEG or PNG in {', '.join(arguments.photos)}.")
+    if arguments.server and arguments.model:
+        raise UserError("Give --server or --model, not both.")
+    if arguments.label and not arguments.server:
+        raise UserError("--label names a version of a server; give --server too.")
+    if arguments.attention and len(photos) > 1:
+        raise UserError(f"--attention draws one photograph. Received: {len(photos)}.")
+    if arguments.in_flight < 1:
+        raise UserError(f"--in-flight must be at least 1. Received: {arguments.in_flight}.")
+
+
+def _photos(names: Sequence[str]) -> Iterator[Path]:
+    for name in names:
+        if name == "-":
+            yield from (Path(line.strip()) for line in sys.stdin if line.strip())
+            continue
+        path = Path(name)
+        if path.is_dir():
+            yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES)
+        elif path.is_file():
+            yield path
+        else:
+            raise UserError(f"{path} does not exist.")
+
+
+def _client(arguments: argparse.Namespace) -> Any:
+    from serving.client import CallOptions, CaptionClient
+    from serving.pushed import find_saved_model, newest_serving_dir
+
+    try:
+        if arguments.server:
+            return CaptionClient(
+                arguments.server,
+                model=arguments.name,
+                label=arguments.label,
+                options=CallOptions(timeout=arguments.timeout),
+            )
+        base = arguments.model or ((arguments.serving_dir or newest_serving_dir()) / arguments.name)
+        path = find_saved_model(base)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    try:
+        from serving.in_process import open_saved_model
+    except ImportError as error:
+        raise UserError(
+            f"Loading a model needs the extras `pipeline` and `server` ({error}); "
+            "a server is asked with --server."
+        ) from error
+    return open_saved_model(path)
+
+
+def _caption_one(client: Any, photo: Path, arguments: argparse.Namespace) -> int:
+    image = photo.read_bytes()
+    if arguments.beams:
+        for caption in client.beams(image):
+            print(f"{caption.score:8.3f}  {caption.text}")
+    else:
+        caption = client.caption(image)
+        if not caption.text:
+            raise UserError(f"{photo} got no caption: it is no JPEG or PNG.")
+        print(caption.text)
+    if arguments.attention:
+        from serving.attention_image import draw_attention
+
+        try:
+            draw_attention(image, client.attention(image)).save(arguments.attention, "PNG")
+        except (OSError, ValueError) as error:
+            raise UserError(f"{photo}: {error}") from error
+    return 0
+
+
+def _caption_many(client: Any, photos: Sequence[Path], arguments: argparse.Namespace) -> int:
+    """Writes JSON lines; returns 1 when a photograph got no caption."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    failed = 0
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("captions", total=len(photos))
+        for record in _records(client, photos, arguments):
+            print(json.dumps(record, ensure_ascii=False), flush=True)
+            failed += "error" in record
+            progress.advance(task)
+    if failed:
+        print(f"captioner: {failed} of {len(photos)} got no caption", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _records(
+    client: Any, photos: Sequence[Path], arguments: argparse.Namespace
+) -> Iterator[dict[str, Any]]:
+    from serving.errors import ServingError
+
+    if arguments.beams:
+        for photo in photos:
+            try:
+                captions = client.beams(photo.read_bytes())
+            except (OSError, ServingError) as error:
+                yield {"photo": str(photo), "error": str(error)}
+                continue
+            yield {
+                "photo": str(photo),
+                "captions": [{"caption": c.text, "score": c.score} for c in captions],
+            }
+        return
+    results = client.stream(_contents(photos), in_flight=arguments.in_flight)
+    for photo, result in zip(photos, results, strict=True):
+        if isinstance(result, ServingError):
+            yield {"photo": str(photo), "error": str(result)}
+        elif not result.text:
+            yield {"photo": str(photo), "error": "no JPEG or PNG"}
+        else:
+            record = {"photo": str(photo), "caption": result.text, "score": result.score}
+            yield record if result.version is None else {**record, "version": result.version}
+
+
+def _contents(photos: Sequence[Path]) -> Iterator[bytes]:
+    """Files that cannot be read are empty, which no model takes for a photograph."""
+    for photo in photos:
+        try:
+            yield photo.read_bytes()
+        except OSError:
+            yield b""

@@ -1,0 +1,55 @@
+"""Attention over a photograph, one panel per word. Needs Pillow and numpy."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from serving.client import Attention
+
+_PANEL = 224  # pixels, the longer side of a photograph in its panel
+_LABEL = 26  # pixels, the height of the word above it
+_COLUMNS = 4
+_GLOW = np.array([255.0, 80.0, 0.0])
+_STRENGTH = 0.65  # of the glow where the attention is largest
+
+
+def draw_attention(image: bytes, attention: Attention) -> Image.Image:
+    """Draws where the model looked at each word.
+
+    Args:
+      image: The encoded photograph.
+      attention: Its attention.
+
+    Raises:
+      ValueError: There are no words, so there is nothing to draw.
+    """
+    if not attention.tokens:
+        raise ValueError("The caption is empty, so there is no attention to draw.")
+    with Image.open(io.BytesIO(image)) as opened:
+        photo = opened.convert("RGB")
+    photo.thumbnail((_PANEL, _PANEL))
+    columns = min(_COLUMNS, len(attention.tokens))
+    rows = -(-len(attention.tokens) // columns)
+    width, height = photo.width, photo.height + _LABEL
+    sheet = Image.new("RGB", (columns * width, rows * height), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(16)
+    for index, (token, grid) in enumerate(zip(attention.tokens, attention.maps, strict=True)):
+        left, top = index % columns * width, index // columns * height
+        draw.text((left + 4, top + 4), token, fill="black", font=font)
+        sheet.paste(overlay(photo, grid), (left, top + _LABEL))
+    return sheet
+
+
+def overlay(photo: Image.Image, grid: list[list[float]]) -> Image.Image:
+    """One photograph, brighter where the weights of a grid are large."""
+    weights = np.asarray(grid, np.float32)
+    peak = weights.max()
+    small = Image.fromarray(np.uint8(255 * weights / peak) if peak > 0 else np.uint8(weights))
+    alpha = np.asarray(small.resize(photo.size, Image.Resampling.BICUBIC), np.float32) / 255.0
+    share = (_STRENGTH * alpha)[..., np.newaxis]
+    dimmed = 0.6 * np.asarray(photo, np.float32) * (1 - share) + share * _GLOW
+    return Image.fromarray(np.uint8(dimmed.clip(0, 255)))

@@ -1,0 +1,79 @@
+"""A pushed SavedModel answered in this process, with the calls of the client."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serving.client import CallOptions, CaptionClient
+from serving.errors import ServingError
+from serving.local.servable import Servable
+from serving.local.status import StatusError
+from serving.wire import Answer, ModelVersion, Target, input_of
+
+
+def open_saved_model(path: Path, *, timeout: float = 600.0) -> CaptionClient:
+    """Loads a SavedModel, and gives the client that asks it.
+
+    Args:
+      path: Directory of the SavedModel, its name being the version.
+      timeout: Seconds for a call.
+
+    Raises:
+      ServingError: It does not load.
+    """
+    return CaptionClient(transport=_InProcess(path), options=CallOptions(timeout, attempts=1))
+
+
+class _InProcess:
+    """A transport to a model in the same process."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._servable = Servable(path)
+        except StatusError as error:
+            raise ServingError(error.code.name, error.message) from error
+        self._version = int(path.name) if path.name.isdigit() else None
+        # One photograph at a time already uses every core.
+        self._lock = threading.Lock()
+
+    def predict(
+        self, target: Target, signature: str, images: Sequence[bytes], timeout: float
+    ) -> Answer:
+        definition = self._servable.signatures.get(signature)
+        if definition is None:
+            raise ServingError(
+                "FAILED_PRECONDITION",
+                f"{self._servable.path} has no signature `{signature}`, only "
+                f"{', '.join(sorted(self._servable.signatures))}.",
+            )
+        inputs = {input_of(signature): np.array(images, dtype=object)}
+        try:
+            with self._lock:
+                outputs = self._servable.run(
+                    signature, inputs, sorted(definition.outputs), timeout=timeout
+                )
+        except StatusError as error:
+            raise ServingError(error.code.name, error.message) from error
+        return Answer(
+            {alias: _to_text(array.tolist()) for alias, array in outputs.items()}, self._version
+        )
+
+    def status(self, target: Target, timeout: float) -> list[ModelVersion]:
+        return [ModelVersion(self._version or 0, "AVAILABLE")]
+
+    def reload(self, config: Any, timeout: float) -> None:
+        raise ServingError("UNIMPLEMENTED", "A model in this process has no configuration.")
+
+    def close(self) -> None:
+        self._servable.close()
+
+
+def _to_text(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_to_text(item) for item in value]
+    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value
