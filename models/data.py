@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -125,7 +125,7 @@ def read_pixels(patterns: Sequence[str], *, size: int, max_caption_length: int) 
         pixels = images.decode_and_resize(example["image/encoded"], size)
         return tf.cast(tf.clip_by_value(tf.round(pixels), 0.0, 255.0), tf.uint8)
 
-    return _read(patterns, "image/encoded", parse, max_caption_length)
+    return _read(patterns, "image/encoded", parse, (size, size, 3), max_caption_length)
 
 
 def read_features(
@@ -142,22 +142,21 @@ def read_features(
     Raises:
       ValueError: No file, no image, or features of another shape.
     """
-    positions = grid[0] * grid[1]
 
     def parse(example: dict[str, tf.Tensor]) -> tf.Tensor:
-        flat = tf.io.decode_raw(example["image/features"], tf.float16)
-        tf.debugging.assert_equal(
-            tf.size(flat),
-            positions * channels,
-            f"`image/features` must hold {positions} x {channels} float16 values, as the encoder "
-            "of this model gives.",
-        )
-        return tf.reshape(flat, [positions, channels])
+        return tf.io.decode_raw(example["image/features"], tf.float16)
 
-    return _read(patterns, "image/features", parse, max_caption_length)
+    shape = (grid[0] * grid[1], channels)
+    return _read(patterns, "image/features", parse, shape, max_caption_length)
 
 
-def _read(patterns: Sequence[str], image_key: str, parse, max_caption_length: int) -> CaptionData:
+def _read(
+    patterns: Sequence[str],
+    image_key: str,
+    parse: Callable[[dict[str, tf.Tensor]], tf.Tensor],
+    shape: tuple[int, ...],
+    max_caption_length: int,
+) -> CaptionData:
     files = sorted(name for pattern in patterns for name in tf.io.gfile.glob(pattern))
     if not files:
         raise ValueError(f"No training files match. Received: {', '.join(patterns)}.")
@@ -179,12 +178,17 @@ def _read(patterns: Sequence[str], image_key: str, parse, max_caption_length: in
     # Without a name, so that it goes with the last array that maps it, however the process ends.
     scratch = tempfile.TemporaryFile(prefix="captioner-")  # noqa: SIM115
     for image, token_ids in dataset.as_numpy_iterator():
+        if image.size != math.prod(shape):
+            raise ValueError(
+                f"`{image_key}` must hold {' x '.join(map(str, shape))} values for the encoder of "
+                f"this model. Received: {image.size}, in {', '.join(patterns)}."
+            )
         with_words = token_ids[np.sum(token_ids != PAD_ID, axis=1) > _EMPTY_LENGTH]
         if len(with_words):
             image.tofile(scratch)
             captions.append(with_words)
     if not captions:
         raise ValueError(f"No image with a caption that has words in: {', '.join(patterns)}.")
-    inputs = np.memmap(scratch, image.dtype, mode="r", shape=(len(captions), *image.shape))
+    inputs = np.memmap(scratch, image.dtype, mode="r", shape=(len(captions), *shape))
     row_splits = np.cumsum([0] + [len(rows) for rows in captions])
     return CaptionData(inputs, np.concatenate(captions), row_splits)

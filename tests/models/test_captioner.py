@@ -1,0 +1,70 @@
+"""The captioner's loss."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.captioner import Captioner
+from models.decoders.recurrent import RecurrentDecoder
+
+VOCABULARY = 9
+
+
+@pytest.fixture(scope="module")
+def captioner() -> Captioner:
+    keras.utils.set_random_seed(0)
+    decoder = RecurrentDecoder(VOCABULARY, units=8, embedding_dim=6, attention_heads=1)
+    decoder.build((None, None), (None, 4, 3))
+    return Captioner(decoder)
+
+
+def _batch() -> dict[str, tf.Tensor]:
+    rng = np.random.default_rng(1)
+    return {
+        "inputs": tf.constant(rng.normal(size=(2, 4, 3)), tf.float16),
+        "token_ids": tf.constant([[1, 5, 6, 2], [1, 7, 2, 0], [1, 8, 4, 2]]),
+        "image_index": tf.constant([0, 0, 1]),
+    }
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_cross_entropy_is_that_of_keras_over_real_tokens(
+    captioner: Captioner, smoothing: float
+) -> None:
+    batch = _batch()
+    total, tokens = captioner.cross_entropy(batch, label_smoothing=smoothing)
+    logits = captioner.decoder.logits(captioner(batch))
+    targets = batch["token_ids"][:, 1:].numpy()
+    per_token = keras.losses.categorical_crossentropy(
+        keras.utils.to_categorical(targets, VOCABULARY),
+        logits,
+        from_logits=True,
+        label_smoothing=smoothing,
+    ).numpy()
+    assert tokens == 8
+    np.testing.assert_allclose(total, per_token[targets != 0].sum(), rtol=1e-5)
+
+
+def test_padding_does_not_change_the_loss(captioner: Captioner) -> None:
+    batch = _batch()
+    wider = {**batch, "token_ids": tf.pad(batch["token_ids"], [[0, 0], [0, 3]])}
+    np.testing.assert_allclose(
+        captioner.cross_entropy(batch), captioner.cross_entropy(wider), rtol=1e-6
+    )
+
+
+def test_captions_are_read_beside_their_own_image(captioner: Captioner) -> None:
+    batch = _batch()
+    hidden = captioner(batch)
+    for row, image in enumerate([0, 0, 1]):
+        alone = captioner(
+            {
+                "inputs": batch["inputs"][image : image + 1],
+                "token_ids": batch["token_ids"][row : row + 1],
+                "image_index": tf.constant([0]),
+            }
+        )
+        np.testing.assert_allclose(alone[0], hidden[row], rtol=1e-4, atol=1e-6)
