@@ -110,7 +110,7 @@ def _show_captions(console: Console, folders: RunFolders, model: Path) -> None:
     from models.inference import load_captioner
 
     images = _test_images(folders.records, SHOWN_IMAGES)
-    captions = load_captioner(model)([encoded for _, encoded, _ in images])
+    captions = load_captioner(str(model))([encoded for _, encoded, _ in images])
     table = Table(
         "image", "caption", "score", "a person said", title="Unseen images", title_justify="left"
     )
