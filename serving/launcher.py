@@ -21,6 +21,7 @@ from typing import Literal
 from serving.client import CallOptions, CaptionClient
 from serving.config import BATCHING_FILE, MODELS_FILE, MONITORING_FILE
 from serving.errors import ServingError
+from serving.local import __main__ as local_server
 
 Kind = Literal["binary", "docker", "local"]
 
@@ -112,7 +113,8 @@ def command(
     if kind == "binary":
         return [BINARY, *ports, *flags]
     if kind == "local":
-        return [sys.executable, "-m", "serving.local", f"--host={endpoint.host}", *ports, *flags]
+        module = str(local_server.__package__)
+        return [sys.executable, "-m", module, f"--host={endpoint.host}", *ports, *flags]
     return [
         "docker", "run", "--rm", "--init",
         f"--publish={endpoint.host}:{endpoint.port}:{_DOCKER_GRPC}",
