@@ -155,7 +155,10 @@ def _image_of(record: tf.Tensor) -> tf.Tensor:
     feature = {IMAGE: tf.io.FixedLenFeature([], tf.string)}
     image = tf.io.parse_single_example(record, feature)[IMAGE]
     # What serving would set aside must not be trained on either.
-    with tf.control_dependencies([tf.debugging.assert_equal(images.is_decodable(image), True)]):
+    check = tf.debugging.assert_equal(
+        images.is_decodable(image), True, message="neither a JPEG nor a PNG"
+    )
+    with tf.control_dependencies([check] if check is not None else []):
         return tf.identity(image)
 
 

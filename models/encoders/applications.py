@@ -46,6 +46,7 @@ class Application:
       keras_file: Name of its weights file in Keras's cache.
       scaling: What the network expects: "caffe" (BGR, mean subtracted), "tf" (-1..1), or "inside"
         where the Keras model scales itself.
+      min_input_size: Smallest height and width Keras builds it for.
       grid: Rows of the feature map for a given input size.
       features: Layer to take the features from; None for the last.
     """
@@ -55,6 +56,7 @@ class Application:
     channels: int
     keras_file: str
     scaling: Literal["caffe", "tf", "inside"]
+    min_input_size: int = 32
     grid: Callable[[int], int] = lambda size: _halved(5, size)
     features: str | None = None
 
@@ -110,7 +112,13 @@ APPLICATIONS: Mapping[str, Application] = {
     "vgg16": _vgg("vgg16", "block5_conv3"),
     "vgg19": _vgg("vgg19", "block5_conv4"),
     "inception_v3": Application(
-        "InceptionV3", 299, 2048, _TF_FILE.format("inception_v3"), "tf", grid=_inception_v3_grid
+        "InceptionV3",
+        299,
+        2048,
+        _TF_FILE.format("inception_v3"),
+        "tf",
+        min_input_size=75,
+        grid=_inception_v3_grid,
     ),
     "resnet50": _resnet("50"),
     "resnet101": _resnet("101"),

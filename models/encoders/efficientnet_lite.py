@@ -18,6 +18,7 @@ import numpy as np
 from keras import layers
 
 CHANNELS = 1280
+STRIDE = 32
 # Repeats, kernel size, stride, expansion and filters of each stage, before scaling.
 _STAGES = (
     (1, 3, 1, 1, 16),

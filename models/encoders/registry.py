@@ -21,6 +21,7 @@ class _Entry:
 
     Attributes:
       input_size: Native height and width.
+      min_input_size: Smallest height and width it can be built for.
       channels: Width of its features.
       grid: Rows of its feature map for a given input size.
       sources: Named values of `EncoderConfig.weights` it knows, beside None and a path.
@@ -28,6 +29,7 @@ class _Entry:
     """
 
     input_size: int
+    min_input_size: int
     channels: int
     grid: Callable[[int], int]
     sources: tuple[str, ...]
@@ -56,12 +58,12 @@ def encoder_info(config: EncoderConfig) -> EncoderInfo:
     """
     entry = _entry(config.name)
     size = config.input_size or entry.input_size
-    rows = entry.grid(size)
-    if rows < 1:
+    if size < entry.min_input_size:
         raise EncoderError(
-            f"`input_size` of encoder {config.name} must be large enough for a grid of one cell. "
-            f"Received: {size}; native is {entry.input_size}."
+            f"`input_size` of encoder {config.name} must be at least {entry.min_input_size}. "
+            f"Received: {size}."
         )
+    rows = entry.grid(size)
     return EncoderInfo(config.name, size, (rows, rows), entry.channels)
 
 
@@ -93,14 +95,16 @@ def _registry() -> Mapping[str, _Entry]:
     for name, variant in efficientnet_lite.VARIANTS.items():
         entries[name] = _Entry(
             variant.input_size,
+            efficientnet_lite.STRIDE,
             efficientnet_lite.CHANNELS,
-            lambda size: -(-size // 32),
+            lambda size: -(-size // efficientnet_lite.STRIDE),
             ("package",),
             _build_lite,
         )
     for name, application in applications.APPLICATIONS.items():
         entries[name] = _Entry(
             application.input_size,
+            application.min_input_size,
             application.channels,
             application.grid,
             ("imagenet",),
@@ -131,7 +135,12 @@ def _small(constructor: Callable[[int], keras.Model]) -> _Entry:
         return model, path
 
     return _Entry(
-        small.INPUT_SIZE, small.CHANNELS, lambda size: -(-size // small.STRIDE), (), build
+        small.INPUT_SIZE,
+        small.STRIDE,
+        small.CHANNELS,
+        lambda size: -(-size // small.STRIDE),
+        (),
+        build,
     )
 
 
@@ -148,7 +157,7 @@ def _build_lite(name: str, size: int, source: str | None) -> tuple[keras.Model, 
                 f"`captioner weights get {name}`."
             )
     else:
-        path = weights.existing_path(name, source)
+        path = weights.existing_path(name, source, ("package",))
     weights.check_named_hash(path, weights.sha256_of(path))
     try:
         efficientnet_lite.assign_state_dict(model, read_state_dict(path))
@@ -162,7 +171,7 @@ def _build_application(name: str, size: int, source: str | None) -> tuple[keras.
     if source is None:
         return build(name, size, None), None
     if source != "imagenet":
-        path = weights.existing_path(name, source)
+        path = weights.existing_path(name, source, ("imagenet",))
     elif not (path := weights.fetched_file(name)).is_file():
         return _download(name, size), weights.keras_file(name)
     try:

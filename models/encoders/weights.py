@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from models.encoders.applications import APPLICATIONS
@@ -49,17 +50,23 @@ def package_file(name: str) -> Path | None:
     return next(iter(sorted(folder.glob("models/*.pth"))), None)
 
 
-def existing_path(name: str, weights: str) -> Path:
+def existing_path(name: str, weights: str, sources: Sequence[str] = ()) -> Path:
     """The path a configuration names.
+
+    Args:
+      name: Name of the encoder.
+      weights: What was given.
+      sources: Names that could have been given instead.
 
     Raises:
       EncoderWeightsError: There is no such file.
     """
     path = Path(weights).expanduser()
     if not path.is_file():
+        allowed = ", ".join(["null", *(f"{source!r}" for source in sources)])
         raise EncoderWeightsError(
-            f"`weights` of encoder {name} must be the path of a file, or a source that "
-            f"`captioner weights` lists for it. Received: {weights!r}, and there is no such file."
+            f"`weights` of encoder {name} must be {allowed} or the path of a file. "
+            f"Received: {weights!r}, and there is no such file."
         )
     return path
 

@@ -178,7 +178,9 @@ def test_batch_size_changes_nothing(
 
 
 @pytest.mark.parametrize(
-    "image", [b"", b"GIF89a, or so it says", b"\xff\xd8\xff", picture(1, "PNG")[:60]]
+    "image",
+    [b"", b"GIF89a, or so it says", b"\xff\xd8\xff", picture(1, "PNG")[:60]],
+    ids=["empty", "GIF", "JPEG signature", "half a PNG"],
 )
 def test_image_that_cannot_be_decoded_is_named(
     tmp_path: Path, featurizer: Featurizer, image: bytes
