@@ -48,8 +48,9 @@ def overlay(photo: Image.Image, grid: list[list[float]]) -> Image.Image:
     """One photograph, brighter where the weights of a grid are large."""
     weights = np.asarray(grid, np.float32)
     peak = weights.max()
-    small = Image.fromarray(np.uint8(255 * weights / peak) if peak > 0 else np.uint8(weights))
+    scaled = 255 * weights / peak if peak > 0 else weights
+    small = Image.fromarray(scaled.astype(np.uint8))
     alpha = np.asarray(small.resize(photo.size, Image.Resampling.BICUBIC), np.float32) / 255.0
     share = (_STRENGTH * alpha)[..., np.newaxis]
     dimmed = 0.6 * np.asarray(photo, np.float32) * (1 - share) + share * _GLOW
-    return Image.fromarray(np.uint8(dimmed.clip(0, 255)))
+    return Image.fromarray(dimmed.clip(0, 255).astype(np.uint8))

@@ -6,8 +6,10 @@ The same files start the `tensorflow_model_server` binary, its Docker image and 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from google.protobuf import text_format
 
@@ -98,7 +100,7 @@ def find_models(serving_dir: Path) -> dict[str, list[int]]:
     return models
 
 
-def generate(serving_dir: Path) -> messages.ModelServerConfig:
+def generate(serving_dir: Path) -> Any:
     """A configuration that serves every model of a serving directory.
 
     The newest two versions are loaded; `stable` and `canary` both name the newest one until
@@ -121,7 +123,7 @@ def generate(serving_dir: Path) -> messages.ModelServerConfig:
     return config
 
 
-def load_or_generate(serving_dir: Path) -> messages.ModelServerConfig:
+def load_or_generate(serving_dir: Path) -> Any:
     """The configuration as it was last written, brought up to date with what is on disk.
 
     Labels and version policies of known models are kept, as long as their versions exist; new
@@ -144,12 +146,12 @@ def load_or_generate(serving_dir: Path) -> messages.ModelServerConfig:
         if pinned and set(old.model_version_policy.specific.versions) <= set(versions[model.name]):
             model.model_version_policy.CopyFrom(old.model_version_policy)
         for label, version in old.version_labels.items():
-            if version in _loaded(model, versions[model.name]):
+            if version in loaded_versions(model, versions[model.name]):
                 model.version_labels[label] = version
     return fresh
 
 
-def read_models(path: Path) -> messages.ModelServerConfig:
+def read_models(path: Path) -> Any:
     """Reads a `models.config`.
 
     Raises:
@@ -161,7 +163,7 @@ def read_models(path: Path) -> messages.ModelServerConfig:
         raise ValueError(f"{path} is no tensorflow.serving.ModelServerConfig: {error}") from error
 
 
-def write_models(config: messages.ModelServerConfig, path: Path) -> None:
+def write_models(config: Any, path: Path) -> None:
     """Writes a `models.config`, whole or not at all."""
     _write(path, text_format.MessageToString(config))
 
@@ -180,11 +182,12 @@ def write_all(serving_dir: Path) -> None:
     )
 
 
-def _loaded(model: messages.ModelConfig, versions: list[int]) -> list[int]:
+def loaded_versions(model: Any, versions: Sequence[int]) -> list[int]:
+    """The versions that the policy of a ModelConfig loads, of those on disk."""
     policy = model.model_version_policy
     if policy.WhichOneof("policy_choice") == "specific":
-        return list(policy.specific.versions)
-    return versions[-policy.latest.num_versions :]
+        return [version for version in policy.specific.versions if version in versions]
+    return sorted(versions)[-(policy.latest.num_versions or 1) :]
 
 
 def _write(path: Path, text: str) -> None:

@@ -132,12 +132,12 @@ class Server:
     Attributes:
       process: Its process.
       endpoint: Where it listens.
-      log: File its output goes to.
+      log: File its output goes to; None for the terminal.
     """
 
     process: subprocess.Popen[bytes]
     endpoint: Endpoint
-    log: Path
+    log: Path | None
 
     def wait_until_available(self, models: Iterable[str], timeout: float) -> None:
         """Returns when every model has an available version.
@@ -164,6 +164,8 @@ class Server:
 
     def log_tail(self) -> str:
         """The last lines of its log."""
+        if self.log is None:
+            return "see its output"
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         return "\n".join(lines[-_LOG_TAIL:])
 
@@ -183,7 +185,7 @@ def running(argv: Sequence[str], endpoint: Endpoint, log: Path) -> Iterator[Serv
     with log.open("ab") as output:
         try:
             process = subprocess.Popen(
-                argv, stdout=output, stderr=subprocess.STDOUT, env=_environment()
+                argv, stdout=output, stderr=subprocess.STDOUT, env=environment()
             )
         except OSError as error:
             raise ServerError(f"{argv[0]} does not start: {error}") from error
@@ -237,7 +239,7 @@ def _docker_answers() -> bool:
         return False
 
 
-def _environment() -> dict[str, str]:
-    """The environment, with the packages of this interpreter on the path of a Python server."""
+def environment() -> dict[str, str]:
+    """The environment of a server: a Python one finds the packages of this interpreter."""
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -19,7 +20,7 @@ from serving.local.scheduler import BatchScheduler, Task
 from serving.local.servable import DEFAULT_SIGNATURE, Outputs
 from serving.local.status import Code, StatusError, failed_precondition, invalid_argument
 
-SignatureDef = meta_graph_pb2.SignatureDef
+SignatureDef: TypeAlias = meta_graph_pb2.SignatureDef
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import grpc
 
-Code = grpc.StatusCode
+Code: TypeAlias = grpc.StatusCode
 
 # TensorFlow's error codes are gRPC's by number.
 CODE_BY_NUMBER: dict[int, Code] = {code.value[0]: code for code in Code}

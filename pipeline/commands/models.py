@@ -1,0 +1,74 @@
+"""`captioner models`: what a server serves."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UserError
+
+HELP = "list served models, versions, states and labels"
+EXAMPLES = """\
+examples:
+  captioner models
+  captioner models --server grpc://10.0.0.5:8500 --serving-dir runs/flickr8k/serving
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--server", default="grpc://127.0.0.1:8500", metavar="URL",
+        help="grpc://HOST:PORT or http://HOST:PORT (default: grpc://127.0.0.1:8500)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--serving-dir", type=Path, metavar="DIR",
+        help="pushed models (default: the newest runs/*/serving)",
+    )  # fmt: skip
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from serving import config
+    from serving.errors import ServingError
+    from serving.pushed import newest_serving_dir
+
+    try:
+        serving_dir = arguments.serving_dir or newest_serving_dir()
+        path = serving_dir / config.MODELS_FILE
+        models = config.read_models(path) if path.is_file() else config.generate(serving_dir)
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from error
+    table = Table("model", "version", "state", "labels", "", box=None, pad_edge=False)
+    try:
+        for row in _rows(arguments.server, models):
+            table.add_row(*row)
+    except (ServingError, ValueError) as error:
+        raise UserError(f"{arguments.server} does not answer: {error}") from error
+    Console().print(table)
+    return 0
+
+
+def _rows(url: str, models: Any) -> Iterator[tuple[str, ...]]:
+    from serving.client import CaptionClient
+    from serving.errors import ServingError
+
+    for model in models.model_config_list.config:
+        with CaptionClient(url, model=model.name) as client:
+            try:
+                states = client.status()
+            except ServingError as error:
+                if error.code != "NOT_FOUND":
+                    raise
+                yield model.name, "-", "not served", "", ""
+                continue
+        for status in states:
+            labels = [
+                label
+                for label, version in sorted(model.version_labels.items())
+                if version == status.version
+            ]
+            yield model.name, str(status.version), status.state, ", ".join(labels), status.error

@@ -1,0 +1,91 @@
+"""`captioner serve`: serve what was pushed."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UserError
+
+HELP = "serve the pushed models over gRPC and REST"
+EXAMPLES = """\
+examples:
+  captioner serve                              tensorflow_model_server, else Docker, else local
+  captioner serve --server local --rest-port 9001
+  captioner serve --serving-dir runs/flickr8k/serving
+
+Ask it with `captioner caption photo.jpg --server http://127.0.0.1:8501`.
+"""
+_WORDS = {
+    "binary": "tensorflow_model_server, from the PATH",
+    "docker": "TensorFlow Serving in Docker",
+    "local": "the local model server (no tensorflow_model_server and no Docker here)",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--serving-dir",
+        type=Path,
+        metavar="DIR",
+        help="pushed models (default: the newest runs/*/serving)",
+    )
+    parser.add_argument(
+        "--server", choices=("auto", "binary", "docker", "local"), default="auto",
+        help="which server to start (default: auto)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--host", default="127.0.0.1",
+        help="address to listen on; 0.0.0.0 for every one (the binary always does)",
+    )  # fmt: skip
+    parser.add_argument("--port", type=int, default=8500, help="port of gRPC (default: 8500)")
+    parser.add_argument("--rest-port", type=int, default=8501, help="port of REST (default: 8501)")
+    parser.add_argument("--no-batching", action="store_true", help="run every request by itself")
+    parser.add_argument(
+        "--print-command", action="store_true",
+        help="write the configuration and print the command line instead of running it",
+    )  # fmt: skip
+
+
+def run(arguments: argparse.Namespace) -> int:
+    import shlex
+
+    from serving import config, launcher
+    from serving.pushed import newest_serving_dir
+
+    endpoint = launcher.Endpoint(arguments.host, arguments.port, arguments.rest_port)
+    try:
+        serving_dir = arguments.serving_dir or newest_serving_dir()
+        kind = launcher.choose(arguments.server)
+        config.write_all(serving_dir)
+    except (ValueError, OSError, launcher.ServerError) as error:
+        raise UserError(str(error)) from error
+    argv = launcher.command(kind, serving_dir, endpoint, batching=not arguments.no_batching)
+    if arguments.print_command:
+        print(shlex.join(argv))
+        return 0
+    words = "the local model server" if arguments.server == "local" else _WORDS[kind]
+    print(f"serving {serving_dir} with {words}; end it with Ctrl-C", flush=True)
+    return _run(argv, endpoint, sorted(config.find_models(serving_dir)))
+
+
+def _run(argv: list[str], endpoint: Any, models: list[str]) -> int:
+    from serving import launcher
+
+    process = subprocess.Popen(argv, env=launcher.environment())
+    try:
+        server = launcher.Server(process, endpoint, log=None)
+        server.wait_until_available(models, timeout=600)
+        print(
+            f"ready: {', '.join(models)}\n  gRPC  {endpoint.grpc_url}\n  REST  {endpoint.rest_url}",
+            flush=True,
+        )
+        return process.wait()
+    except launcher.ServerError as error:
+        raise UserError(str(error)) from error
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        launcher.stop(process)
