@@ -16,7 +16,7 @@ PIXELS = 96  # height and width of a picture
 # Drawn larger and scaled down, which is Pillow's only road to smooth edges.
 _OVERSAMPLING = 3
 
-_RGB = {
+RGB = {
     "red": (214, 40, 40),
     "orange": (250, 134, 20),
     "yellow": (248, 214, 40),
@@ -107,7 +107,7 @@ def _draw_shape(
     radius: float,
     rng: random.Random,
 ) -> None:
-    fill = tuple(min(255, max(0, round(level + rng.uniform(-14, 14)))) for level in _RGB[colour])
+    fill = tuple(min(255, max(0, round(level + rng.uniform(-14, 14)))) for level in RGB[colour])
     tilt = rng.uniform(-_TILT, _TILT)
     outline = [
         (

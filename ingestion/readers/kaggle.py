@@ -116,7 +116,7 @@ def parse_csv_line(line: str) -> tuple[str, str]:
         try:
             fields = next(csv.reader([text.strip()], strict=True))
         except csv.Error as error:
-            raise ValueError(f"quotes do not match: {error}") from error
+            raise ValueError(f"no valid CSV: {error}") from error
         if len(fields) != 1:
             raise ValueError("more than two columns")
         text = fields[0]

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
-from typing import TYPE_CHECKING
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ingestion.dataset import DatasetInfo
@@ -62,30 +66,44 @@ def run(args: argparse.Namespace) -> int:
     except ValidationError as error:
         problems = [_explain(problem) for problem in error.errors()]
         raise UserError("\n".join(problems)) from error
-    _show_progress()
-    from ingestion.job import ingest
+    with _progress_on_screen():
+        from ingestion.job import ingest
 
-    try:
-        info = ingest(args.source, args.out, config=config, beam_pipeline_args=args.beam_options)
-    except IngestError as error:
-        raise UserError(str(error)) from error
+        try:
+            info = ingest(
+                args.source, args.out, config=config, beam_pipeline_args=args.beam_options
+            )
+        except IngestError as error:
+            raise UserError(str(error)) from error
     _print_tables(info, args.out)
     return 0
 
 
-def _explain(problem) -> str:
+def _explain(problem: Mapping[str, Any]) -> str:
     option = "".join(f"--{part}: ".replace("_", "-") for part in problem["loc"])
     received = f" Received: {problem['input']}." if option else ""
     return f"{option}{problem['msg']}.{received}"
 
 
-def _show_progress() -> None:
+@contextlib.contextmanager
+def _progress_on_screen() -> Iterator[None]:
+    """Shows our own log lines, and keeps TensorFlow's and Google's start-up noise away."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("captioner")
+    level, propagate = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    logger.propagate = False
+    logger.propagate = False  # Beam gives the root logger a handler of its own
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 def _print_tables(info: DatasetInfo, out: str) -> None:
