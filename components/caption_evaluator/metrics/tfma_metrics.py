@@ -21,7 +21,7 @@ import numpy as np
 from tensorflow_model_analysis.metrics import metric_types, metric_util
 from tensorflow_model_analysis.proto import config_pb2
 
-from components.caption_evaluator.metrics import bleu, ptb
+from components.caption_evaluator.metrics import bleu, cider, diversity, meteor, ptb, rouge
 
 Metrics = dict[metric_types.MetricKey, Any]
 
@@ -114,11 +114,8 @@ def _computations(
     eval_config: config_pb2.EvalConfig | None,
     model_name: str,
     output_name: str,
-    example_weighted: bool,
 ) -> metric_types.MetricComputations:
     """The shared statistics and, derived from them, one metric."""
-    if example_weighted:
-        raise ValueError(f"{name} counts every image once; example weights are not supported.")
     statistics_key = metric_types.MetricKey(
         f"_{statistics_name}", model_name=model_name, output_name=output_name
     )
@@ -143,22 +140,14 @@ def _bleu(
     eval_config: config_pb2.EvalConfig | None = None,
     model_name: str = "",
     output_name: str = "",
-    example_weighted: bool = False,
 ) -> metric_types.MetricComputations:
+    def value(statistics: bleu.BleuStatistics) -> float:
+        return bleu.bleu_scores(statistics)[max_order - 1]
+
+    factory = bleu.BleuStatistics
     return _computations(
-        name,
-        "bleu_statistics",
-        bleu.BleuStatistics,
-        functools.partial(_bleu_of_order, max_order),
-        eval_config,
-        model_name,
-        output_name,
-        example_weighted,
+        name, "bleu_statistics", factory, value, eval_config, model_name, output_name
     )
-
-
-def _bleu_of_order(max_order: int, statistics: bleu.BleuStatistics) -> float:
-    return bleu.bleu_scores(statistics)[max_order - 1]
 
 
 class CorpusBleu(metric_types.Metric):
@@ -173,4 +162,166 @@ class CorpusBleu(metric_types.Metric):
         )
 
 
-metric_types.register_metric(CorpusBleu)
+def _rouge_l(
+    name: str,
+    eval_config: config_pb2.EvalConfig | None = None,
+    model_name: str = "",
+    output_name: str = "",
+) -> metric_types.MetricComputations:
+    factory, value = rouge.RougeStatistics, rouge.RougeStatistics.mean
+    return _computations(
+        name, "rouge_l_statistics", factory, value, eval_config, model_name, output_name
+    )
+
+
+class RougeL(metric_types.Metric):
+    """Mean ROUGE-L over images, beta 1.2, precision and recall each the best over references."""
+
+    def __init__(self, name: str = "rouge_l") -> None:
+        """Names the metric."""
+        super().__init__(metric_util.merge_per_key_computations(_rouge_l), name=name)
+
+
+def _cider_d(
+    name: str,
+    document_frequencies: str,
+    eval_config: config_pb2.EvalConfig | None = None,
+    model_name: str = "",
+    output_name: str = "",
+) -> metric_types.MetricComputations:
+    if not document_frequencies:
+        factory: Callable[[], Statistics] = cider.CiderCorpus
+        statistics_name, value = "cider_d_corpus", cider.CiderCorpus.mean
+    else:
+        factory = functools.partial(cider.TrainIdfCiderStatistics, document_frequencies)
+        statistics_name = f"cider_d_statistics:{document_frequencies}"
+        value = cider.TrainIdfCiderStatistics.mean
+    return _computations(
+        name, statistics_name, factory, value, eval_config, model_name, output_name
+    )
+
+
+class CiderD(metric_types.Metric):
+    """CIDEr-D, with document frequencies of the evaluated references or from a file.
+
+    The first is the published definition, and what papers print. Use the second to compare slices
+    or runs: its scale does not move with the images that are scored.
+    """
+
+    def __init__(self, name: str = "cider_d", document_frequencies: str = "") -> None:
+        """Names the metric.
+
+        Args:
+            name: Metric name.
+            document_frequencies: File that `cider.DocumentFrequencies.save` wrote; empty for those
+                of the evaluated references.
+        """
+        super().__init__(
+            metric_util.merge_per_key_computations(_cider_d),
+            name=name,
+            document_frequencies=document_frequencies,
+        )
+
+
+def _meteor(
+    name: str,
+    eval_config: config_pb2.EvalConfig | None = None,
+    model_name: str = "",
+    output_name: str = "",
+) -> metric_types.MetricComputations:
+    factory, value = meteor.MeteorStatistics, meteor.MeteorStatistics.score
+    return _computations(
+        name, "meteor_statistics", factory, value, eval_config, model_name, output_name
+    )
+
+
+class Meteor(metric_types.Metric):
+    """METEOR 1.5 of the corpus, by its authors' program: needs Java on every worker."""
+
+    def __init__(self, name: str = "meteor") -> None:
+        """Names the metric."""
+        super().__init__(metric_util.merge_per_key_computations(_meteor), name=name)
+
+
+def _diversity(
+    name: str,
+    measure: str,
+    unknown_token: str,
+    eval_config: config_pb2.EvalConfig | None = None,
+    model_name: str = "",
+    output_name: str = "",
+) -> metric_types.MetricComputations:
+    return _computations(
+        name,
+        f"diversity_statistics:{unknown_token}",
+        functools.partial(diversity.DiversityStatistics, unknown_token=unknown_token),
+        getattr(diversity.DiversityStatistics, measure),
+        eval_config,
+        model_name,
+        output_name,
+    )
+
+
+class CaptionDiversity(metric_types.Metric):
+    """What the set of hypotheses is like: one of `diversity.MEASURES`."""
+
+    def __init__(
+        self, name: str, measure: str = "", unknown_token: str = diversity.UNKNOWN_TOKEN
+    ) -> None:
+        """Names the metric.
+
+        Args:
+            name: Metric name.
+            measure: One of `diversity.MEASURES`; the metric's name if empty.
+            unknown_token: What the model writes for a word outside its vocabulary.
+        """
+        if (measure or name) not in diversity.MEASURES:
+            raise ValueError(
+                f"`measure` must be one of {', '.join(diversity.MEASURES)}. "
+                f"Received: {measure or name}."
+            )
+        super().__init__(
+            metric_util.merge_per_key_computations(_diversity),
+            name=name,
+            measure=measure or name,
+            unknown_token=unknown_token,
+        )
+
+
+def _novel_captions(
+    name: str,
+    training_captions: str,
+    eval_config: config_pb2.EvalConfig | None = None,
+    model_name: str = "",
+    output_name: str = "",
+) -> metric_types.MetricComputations:
+    return _computations(
+        name,
+        f"novelty_statistics:{training_captions}",
+        functools.partial(diversity.NoveltyStatistics, training_captions),
+        diversity.NoveltyStatistics.novel_captions,
+        eval_config,
+        model_name,
+        output_name,
+    )
+
+
+class NovelCaptions(metric_types.Metric):
+    """Share of hypotheses that are no caption of the training split."""
+
+    def __init__(self, training_captions: str, name: str = "novel_captions") -> None:
+        """Names the metric.
+
+        Args:
+            training_captions: File with one raw training caption per line.
+            name: Metric name.
+        """
+        super().__init__(
+            metric_util.merge_per_key_computations(_novel_captions),
+            name=name,
+            training_captions=training_captions,
+        )
+
+
+for _metric in (CorpusBleu, RougeL, CiderD, Meteor, CaptionDiversity, NovelCaptions):
+    metric_types.register_metric(_metric)
