@@ -1,0 +1,185 @@
+"""`run_fn`: training, resuming, stopping."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.captioner import Captioner
+from models.data import CaptionData
+from models.inference import load_captioner
+from models.trainer import run_fn
+from models.training import NonFiniteLossError
+
+
+class _InterruptedError(Exception):
+    """Stands for whatever ends a process."""
+
+
+def _weights(model_dir: str) -> list[np.ndarray]:
+    reader = tf.train.load_checkpoint(f"{model_dir}/variables/variables")
+    names = sorted(
+        name for name in reader.get_variable_to_shape_map() if "OBJECT_GRAPH" not in name
+    )
+    return [reader.get_tensor(name) for name in names]
+
+
+def _history(fn_args: SimpleNamespace) -> dict[str, Any]:
+    return json.loads(Path(fn_args.model_run_dir, "history.json").read_text(encoding="utf-8"))
+
+
+def test_trains_exports_and_leaves_no_checkpoint(
+    fn_args: SimpleNamespace, picture: Callable[[str, str], bytes]
+) -> None:
+    settings = fn_args.custom_config["run"]["trainer"]
+    settings.update(epochs=25, early_stopping_patience=25)
+    run_fn(fn_args)
+
+    history = _history(fn_args)
+    assert history["history"][-1]["loss"] < 0.5 * history["history"][0]["loss"]
+    assert [entry["epoch"] for entry in history["history"]] == list(range(1, 26))
+    assert {"val_loss", "seconds", "captions_per_second"} <= set(history["history"][0])
+    assert not list(Path(fn_args.custom_config["run"]["checkpoint_root"]).glob("*"))
+    assert list(Path(fn_args.model_run_dir).glob("events.out.tfevents.*"))
+
+    captioner = load_captioner(fn_args.serving_model_dir)
+    [(red, score), (blue, _)] = captioner([picture("red", "bright"), picture("blue", "dark")])
+    assert "bright red" in red
+    assert "dark blue" in blue
+    assert score < 0
+
+
+def test_resumes_to_the_very_same_weights(
+    fn_args: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_fn(fn_args)
+    uninterrupted = fn_args.serving_model_dir
+
+    whole_epoch = CaptionData.epoch
+
+    def epoch(self: CaptionData, batch_size: int, shuffle: Any = None) -> Any:
+        data = whole_epoch(self, batch_size, shuffle)
+        if shuffle is None or shuffle[1] != 2:
+            return data
+
+        def breaks_after_two() -> Any:
+            yield from data.take(2)
+            raise _InterruptedError
+
+        return breaks_after_two()
+
+    fn_args.serving_model_dir = str(tmp_path / "second" / "model")
+    fn_args.model_run_dir = str(tmp_path / "second" / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(CaptionData, "epoch", epoch)
+        with pytest.raises(_InterruptedError):
+            run_fn(fn_args)
+    fn_args.serving_model_dir = str(tmp_path / "third" / "model")
+    fn_args.model_run_dir = str(tmp_path / "third" / "run")
+    run_fn(fn_args)
+
+    assert len(_history(fn_args)["history"]) == 4
+    for one, other in zip(
+        _weights(uninterrupted), _weights(fn_args.serving_model_dir), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow(reason="three processes that each start TensorFlow: a real kill, no simulation")
+def test_killed_and_started_again_ends_with_the_same_weights(
+    fn_args: SimpleNamespace, tmp_path: Path
+) -> None:
+    fn_args.custom_config["run"]["trainer"]["epochs"] = 40
+    fn_args.custom_config["run"]["trainer"]["early_stopping_patience"] = 40
+    checkpoint_root = tmp_path / "checkpoints"
+
+    def start(name: str) -> subprocess.Popen:
+        args = {
+            **vars(fn_args),
+            "serving_model_dir": str(tmp_path / name / "model"),
+            "model_run_dir": str(tmp_path / name / "run"),
+        }
+        code = (
+            "import json, sys, types; from models.trainer import run_fn; "
+            "run_fn(types.SimpleNamespace(**json.loads(sys.argv[1])))"
+        )
+        return subprocess.Popen([sys.executable, "-c", code, json.dumps(args)])
+
+    assert start("whole").wait() == 0
+    killed = start("killed")
+    deadline = time.monotonic() + 300
+    while not list(checkpoint_root.glob("*/ckpt-5*")):
+        assert killed.poll() is None, "the training ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert not (tmp_path / "killed" / "model").exists()
+    assert start("again").wait() == 0
+    for one, other in zip(
+        _weights(str(tmp_path / "whole" / "model")),
+        _weights(str(tmp_path / "again" / "model")),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_other_settings_do_not_resume(
+    fn_args: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.trainer.export", _raise_interrupted)
+    for rate in (0.01, 0.02):
+        fn_args.custom_config["run"]["trainer"]["learning_rate"] = rate
+        with pytest.raises(_InterruptedError):
+            run_fn(fn_args)
+    root = Path(fn_args.custom_config["run"]["checkpoint_root"])
+    assert len(list(root.iterdir())) == 2
+
+
+def _raise_interrupted(*args: Any, **kwargs: Any) -> None:
+    raise _InterruptedError
+
+
+def test_early_stopping_keeps_the_best_epoch(fn_args: SimpleNamespace) -> None:
+    settings = fn_args.custom_config["run"]["trainer"]
+    # Far too high a rate after the warm-up: validation loss goes up.
+    settings.update(epochs=30, learning_rate=3.0, warmup_epochs=4, early_stopping_patience=2)
+    run_fn(fn_args)
+    history = _history(fn_args)
+    losses = [entry["val_loss"] for entry in history["history"]]
+    assert len(losses) < 30
+    assert history["best_epoch"] == 1 + int(np.argmin(losses))
+    assert len(losses) == history["best_epoch"] + 2
+
+
+def test_nan_stops_with_a_clear_error_and_keeps_the_checkpoint(
+    fn_args: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cross_entropy = Captioner.cross_entropy
+    counter = tf.Variable(0)
+
+    def poisoned(self: Captioner, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        loss, tokens = cross_entropy(self, batch, *args, **kwargs)
+        # NaN from the seventh training step on, which is in the second epoch.
+        if kwargs.get("training"):
+            loss = tf.where(counter.assign_add(1) > 6, float("nan"), loss)
+        return loss, tokens
+
+    monkeypatch.setattr(Captioner, "cross_entropy", poisoned)
+    with pytest.raises(NonFiniteLossError, match=r"nan at step .* of epoch 2.*learning_rate"):
+        run_fn(fn_args)
+    [checkpoint] = Path(fn_args.custom_config["run"]["checkpoint_root"]).glob("*/ckpt-*.index")
+    assert checkpoint.name == "ckpt-1.index"
+    assert not Path(fn_args.serving_model_dir).exists()
