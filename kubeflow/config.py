@@ -20,8 +20,7 @@ from pipeline.errors import UserError
 
 STRICT = ConfigDict(extra="forbid")
 
-# A tag other than `latest`, or a digest: both back ends' caches know an image by its name alone.
-_IMAGE = r"^[^\s@]+(@sha256:[0-9a-f]{64}|:(?!latest$)[\w][\w.-]{0,127})$"
+_IMAGE = r"^[^\s@]+(@sha256:[0-9a-f]{64}|:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})$"
 # A bucket, or a folder every node sees: a mounted volume, or Vertex AI's /gcs.
 Location = Annotated[str, Field(pattern=r"^(gs://[^/]+|/[^/]+).*$")]
 
@@ -89,7 +88,12 @@ class KubeflowConfig:
     records_are_immutable: bool = False
 
     @model_validator(mode="after")
-    def _fits_backend(self) -> KubeflowConfig:
+    def _is_consistent(self) -> KubeflowConfig:
+        if self.image.endswith(":latest"):
+            raise ValueError(
+                "`image` must not be tagged `latest`: caches know an image by its name alone, so "
+                f"another content needs another name. Received: {self.image}"
+            )
         if self.backend == "vertex" and not self.pipeline_root.startswith("gs://"):
             raise ValueError(f"Vertex AI needs a gs:// `pipeline_root`, not {self.pipeline_root}")
         if self.backend == "vertex" and self.volume_claim:
@@ -171,13 +175,14 @@ def match_nodes(
       Node id to value, of nodes that a pattern matches; of several, the last.
 
     Raises:
-      UserError: A pattern matches no node.
+      UserError: A name without a wildcard is no node. A pattern may match none: the settings of
+        a cluster serve all presets, and not each has all nodes.
     """
     ids = sorted(node_ids)
     matched: dict[str, Any] = {}
     for pattern, value in patterns.items():
         hits = fnmatch.filter(ids, pattern)
-        if not hits:
+        if not hits and not set(pattern) & set("*?["):
             raise UserError(
                 f"`{setting}` must name nodes of the pipeline: {', '.join(ids)}. "
                 f"Received: {pattern!r}."

@@ -56,17 +56,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     invocation = prepare(
         json.loads(arguments.json_serialized_invocation_args), json.loads(inputs_spec), root
     )
-    common = [INVOCATION_FLAG, json.dumps(invocation), INPUTS_SPEC_FLAG, inputs_spec]
-    executor = [EXECUTOR_FLAG, arguments.executor_class_path]
-    commands = [[TFX_EXECUTOR, *executor, *common, *beam_arguments]]
+    output_file = Path(invocation["outputs"]["outputFile"])
+
+    def start(module: str, *flags: str) -> int:
+        common = [INVOCATION_FLAG, json.dumps(invocation), INPUTS_SPEC_FLAG, inputs_spec]
+        command = [sys.executable, "-m", module, *flags, *common, *beam_arguments]
+        return subprocess.run(command, check=False).returncode
+
     if arguments.run_example_gen_driver:
-        commands.insert(0, [TFX_DRIVER, *common, *beam_arguments])
-    for command in commands:
-        status = subprocess.run([sys.executable, "-m", *command], check=False).returncode
+        status = start(TFX_DRIVER)
         if status:
             return status
-    _restore_uris(Path(invocation["outputs"]["outputFile"]), root)
-    return 0
+        merge_driver_output(invocation, output_file)
+    status = start(TFX_EXECUTOR, EXECUTOR_FLAG, arguments.executor_class_path)
+    if not status:
+        _restore_uris(output_file, root)
+    return status
 
 
 def prepare(invocation: dict[str, Any], inputs_spec: dict[str, Any], root: str) -> dict[str, Any]:
@@ -92,6 +97,22 @@ def prepare(invocation: dict[str, Any], inputs_spec: dict[str, Any], root: str) 
         "inputs": {**invocation.get("inputs", {}), "artifacts": inputs},
         "outputs": {**invocation["outputs"], "artifacts": outputs},
     }
+
+
+def merge_driver_output(invocation: dict[str, Any], output_file: Path) -> None:
+    """Gives the executor what the ExampleGen's driver found out about its output.
+
+    Its parameters the executor reads from the file itself, and then overwrites the file.
+
+    Args:
+      invocation: ExecutorInput that the executor will get; changed in place.
+      output_file: ExecutorOutput of the driver.
+    """
+    written = json.loads(output_file.read_text(encoding="utf-8"))
+    for key, artifacts in written.get("artifacts", {}).items():
+        artifact = invocation["outputs"]["artifacts"][key]["artifacts"][0]
+        metadata = artifacts["artifacts"][0].get("metadata", {})
+        artifact["metadata"] = {**artifact.get("metadata", {}), **metadata}
 
 
 def to_path(text: str, root: str) -> str:

@@ -62,8 +62,12 @@ def platform_spec(spec: Mapping[str, Any], settings: KubeflowConfig) -> Spec | N
     """
     if not settings.volume_claim:
         return None
-    mount = {"constant": settings.volume_claim, "mountPath": settings.volume_path}
-    executors = {label: {"pvcMount": [mount]} for label, _ in containers(spec)}
+    executors = {
+        label: {
+            "pvcMount": [{"constant": settings.volume_claim, "mountPath": settings.volume_path}]
+        }
+        for label, _ in containers(spec)
+    }
     return {"platforms": {"kubernetes": {"deploymentSpec": {"executors": executors}}}}
 
 
