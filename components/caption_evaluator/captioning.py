@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import tensorflow as tf
 
 from components.caption_evaluator.images import raw_records
@@ -14,9 +15,12 @@ from components.caption_evaluator.images import raw_records
 LOG = logging.getLogger("captioner.caption_evaluator")
 
 SIGNATURE = "serving_default"
+ATTENTION_SIGNATURE = "attention"
 _SECONDS_BETWEEN_PROGRESS_LINES = 15.0
 
 Captioner = Callable[[tf.Tensor], list[str]]
+# Words of the caption of one encoded image, and attention float [words, height, width].
+Attention = Callable[[bytes], tuple[list[str], np.ndarray]]
 
 
 class UnusableModelError(ValueError):
@@ -78,6 +82,25 @@ def load_captioner(model_path: str) -> Captioner:
         return [text.decode("utf-8", errors="replace") for text in texts.numpy()]
 
     return captions
+
+
+def load_attention(model_path: str) -> Attention | None:
+    """Loads `attention` of a SavedModel; None where it has none.
+
+    Args:
+      model_path: Folder of a SavedModel that `load_captioner` accepted.
+    """
+    model = tf.saved_model.load(model_path)
+    if ATTENTION_SIGNATURE not in model.signatures:
+        return None
+
+    def attention(encoded: bytes) -> tuple[list[str], np.ndarray]:
+        outputs = model.signatures[ATTENTION_SIGNATURE](image_bytes=tf.constant([encoded]))
+        tokens = [token.decode("utf-8", errors="replace") for token in outputs["tokens"][0].numpy()]
+        words = [row for row, token in enumerate(tokens) if token]
+        return [tokens[row] for row in words], outputs["attention"][0].numpy()[words]
+
+    return attention
 
 
 def caption_split(

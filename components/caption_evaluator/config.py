@@ -73,6 +73,7 @@ class EvaluatorConfig:
       slices: Groups of images scored by themselves, of `SLICES` and of `word_slices`.
       word_slices: Further slices: name to words of which one occurs in a reference caption.
       bootstrap: Confidence intervals.
+      gallery_size: Images of each group (best, worst, by chance) in the report.
       seed: Seeds the choice of random captions and of random images in the report.
     """
 
@@ -84,6 +85,7 @@ class EvaluatorConfig:
     slices: tuple[str, ...] = SLICES
     word_slices: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     bootstrap: BootstrapConfig = BootstrapConfig()
+    gallery_size: Annotated[int, Field(ge=0)] = 9
     seed: int = 1
 
     @field_validator("thresholds")

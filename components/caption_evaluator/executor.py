@@ -16,11 +16,23 @@ from tfx.utils import path_utils
 from components.caption_evaluator import evaluation
 from components.caption_evaluator.baseline import caption_by_baseline, find_baseline
 from components.caption_evaluator.blessing import BaselineStatus, write_blessing
-from components.caption_evaluator.captioning import Captions, caption_split, load_captioner
+from components.caption_evaluator.captioning import (
+    Captions,
+    caption_split,
+    load_attention,
+    load_captioner,
+)
 from components.caption_evaluator.config import EvaluatorConfig
+from components.caption_evaluator.gallery import choose, make_gallery, write_gallery
 from components.caption_evaluator.images import read_split, split_files
 from components.caption_evaluator.judgement import Judged, summarize
 from components.caption_evaluator.metrics import specs
+from components.caption_evaluator.report import (
+    REPORT_FILE,
+    read_history,
+    render_report,
+    write_report,
+)
 from components.caption_evaluator.summary import (
     write_captions,
     write_references,
@@ -73,10 +85,23 @@ class Executor(BaseBeamExecutor):
         judged = Judged(config, split, captions, baseline, baseline_captions)
         with clock("metrics"):
             self._run_tfma(uri, judged)
+        with clock("pictures"):
+            pictures = make_gallery(
+                files,
+                choose(split.references, captions.texts, config.gallery_size, config.seed),
+                split.references,
+                captions.texts,
+                baseline_captions.texts if baseline_captions else None,
+                load_attention(path_utils.serving_model_path(model.uri)),
+            )
+        training = read_history(input_dict.get("model_run", []))
         summary = summarize(exec_properties["model_name"], uri, judged, clock.seconds)
         write_captions(uri, captions.texts)
         write_references(uri, split.references)
         write_summary(uri, summary)
+        write_gallery(uri, pictures)
+        html = render_report(summary, captions.texts, split.references, pictures, training)
+        write_report(uri, REPORT_FILE, html)
         write_blessing(
             artifact_utils.get_single_instance(output_dict["blessing"]),
             blessed=summary.verdict.blessed,

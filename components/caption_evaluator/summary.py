@@ -39,6 +39,7 @@ class EvaluationSummary:
       slice_sizes: Slice to number of images.
       baseline_scores: Metrics of the baseline over all images; empty without one.
       intervals: Metric to score and bootstrap interval over all images.
+      confidence: Share of the resampled scores that an interval holds.
       differences: Metric to candidate minus baseline; empty without a comparable baseline.
       context: Line, such as the human one, to metrics over all images.
       unavailable: Metric to why it was not computed.
@@ -58,6 +59,7 @@ class EvaluationSummary:
     slice_sizes: dict[str, int] = dataclasses.field(default_factory=dict)
     baseline_scores: MetricValues = dataclasses.field(default_factory=dict)
     intervals: dict[str, Interval] = dataclasses.field(default_factory=dict)
+    confidence: float = 0.95
     differences: dict[str, Interval] = dataclasses.field(default_factory=dict)
     context: dict[str, MetricValues] = dataclasses.field(default_factory=dict)
     unavailable: dict[str, str] = dataclasses.field(default_factory=dict)

@@ -13,6 +13,7 @@ from tfx.types import Artifact, artifact_utils
 from tfx.utils import io_utils
 
 from components.caption_evaluator.blessing import write_blessing
+from components.caption_evaluator.comparison import COMPARISON_FILE, compare
 from components.caption_evaluator.summary import OVERALL, EvaluationSummary, read_summary
 from components.model_selector.selection import Candidate, select
 
@@ -67,11 +68,14 @@ class Executor(BaseExecutor):
         report = {
             "metric": metric,
             "candidates": [dataclasses.asdict(candidate) for candidate in candidates],
-            "chosen": chosen.name,
+            "champion": chosen.name,
             "blessed": chosen.blessed,
             "reason": selection.reason,
         }
         io_utils.write_string_file(f"{blessing.uri}/{SELECTION_FILE}", json.dumps(report, indent=1))
+        folders = [_artifact(input_dict, "evaluation", name).uri for name in names]
+        page = compare(folders, headline=selection.reason).html
+        io_utils.write_string_file(f"{blessing.uri}/{COMPARISON_FILE}", page)
         LOG.info(selection.reason)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +46,7 @@ def references(colour: str) -> list[str]:
 
 
 class ByBytes(tf.Module):
-    """Captions by looking the encoded bytes up; refuses what starts with `refuse`."""
+    """Captions by looking the encoded bytes up; refuses what ends in `refuse`."""
 
     def __init__(self, captions: Mapping[bytes, str]) -> None:
         super().__init__()
@@ -54,7 +56,7 @@ class ByBytes(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def caption(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        refused = tf.strings.regex_full_match(image_bytes, r"(?s).*refuse")
+        refused = tf.strings.substr(image_bytes, -6, 6) == "refuse"
         with tf.control_dependencies(
             [tf.debugging.Assert(tf.logical_not(tf.reduce_any(refused)), ["cannot decode"])]
         ):
@@ -73,7 +75,7 @@ def save_captioner(folder: Path, captions: Mapping[bytes, str]) -> standard_arti
 
 GOOD = {png(colour): f"a plain {colour} wall in the sun" for colour in COLOURS}
 FAIR = {**GOOD, png("red"): "a plain red wall", png("blue"): "the sun shines on a blue wall"}
-BAD = dict.fromkeys(GOOD, "dogs run")
+CAPTIONERS = {"good": GOOD, "fair": FAIR, "bad": dict.fromkeys(GOOD, "dogs run")}
 
 
 @dataclass
@@ -98,15 +100,23 @@ class Bench:
 
     root: Path
     examples: standard_artifacts.Examples
-    runs: list[Evaluated] = field(default_factory=list)
+    models: dict[str, standard_artifacts.Model] = field(default_factory=dict)
 
-    def model(self, name: str, captions: Mapping[bytes, str]) -> standard_artifacts.Model:
-        return save_captioner(self.root / name, captions)
+    def model(self, name: str) -> standard_artifacts.Model:
+        """One of `CAPTIONERS`."""
+        if name not in self.models:
+            self.models[name] = save_captioner(self.root / name, CAPTIONERS[name])
+        return self.models[name]
+
+    def copy(self, model: standard_artifacts.Model) -> standard_artifacts.Model:
+        """The same model in another place, as a second training would make it."""
+        folder = shutil.copytree(model.uri, f"{model.uri}-again")
+        return make_artifact(standard_artifacts.Model, Path(folder), artifact_id=model.id + 1)
 
     def evaluate(
         self, model: standard_artifacts.Model, settings: EvaluatorConfig, **inputs: Any
     ) -> Evaluated:
-        out = self.root / f"out{len(self.runs)}"
+        out = Path(tempfile.mkdtemp(prefix="run", dir=self.root))
         evaluation = make_artifact(standard_artifacts.ModelEvaluation, out / "evaluation")
         blessing = make_artifact(standard_artifacts.ModelBlessing, out / "blessing")
         for artifact in (evaluation, blessing):
@@ -125,8 +135,7 @@ class Bench:
                 "current_component_id": "CaptionEvaluator.walls",
             },
         )
-        self.runs.append(Evaluated(evaluation, blessing))
-        return self.runs[-1]
+        return Evaluated(evaluation, blessing)
 
 
 def settings(**changes: Any) -> EvaluatorConfig:

@@ -1,0 +1,124 @@
+"""The rules of the verdict, and the words it comes in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tfx.types import standard_artifacts
+
+from components.caption_evaluator.baseline import find_baseline
+from components.caption_evaluator.blessing import (
+    Baseline,
+    BaselineStatus,
+    Interval,
+    Verdict,
+    decide,
+    write_blessing,
+)
+from components.caption_evaluator.config import EvaluatorConfig
+from components.resolvers import PreviousBlessedModelStrategy
+from tests.artifacts import make_artifact
+
+COMPARABLE = Baseline(BaselineStatus.COMPARABLE)
+NONE = Baseline(BaselineStatus.NONE)
+SCORES = {"bleu_4": 0.2, "cider_d": 0.5}
+
+
+def verdict(
+    baseline: Baseline = NONE,
+    failures: dict[tuple[str, bool], str] | None = None,
+    differences: dict[str, Interval] | None = None,
+    **rules: Any,
+) -> Verdict:
+    config = EvaluatorConfig(**{"thresholds": {"bleu_4": 0.1}, **rules})
+    return decide(config, SCORES, failures or {}, baseline, differences or {})
+
+
+def words(result: Verdict) -> str:
+    return " ".join(reason.text for reason in result.reasons)
+
+
+def test_every_threshold_must_hold() -> None:
+    failures = {("cider_d", False): ""}
+    result = verdict(failures=failures, thresholds={"bleu_4": 0.1, "cider_d": 0.6})
+    assert not result.blessed
+    assert "bleu_4 is 0.2000 and reaches 0.1." in words(result)
+    assert "cider_d is 0.5000 and does not reach 0.6." in words(result)
+
+
+def test_change_is_asked_of_a_comparable_baseline_only() -> None:
+    rules: dict[str, Any] = {"change_thresholds": {"bleu_4": -0.01}}
+    worse = {"differences": {"bleu_4": Interval(-0.05)}, "failures": {("bleu_4", True): ""}}
+    assert not verdict(COMPARABLE, **worse, **rules).blessed
+    first = verdict(NONE, **rules)
+    assert first.blessed
+    assert "No earlier blessed model" in words(first)
+    other = verdict(Baseline(BaselineStatus.INCOMPARABLE, "it is gone"), **rules)
+    assert other.blessed
+    assert "not comparable (it is gone): only the absolute thresholds" in words(other)
+
+
+def test_change_of_a_metric_that_was_not_computed_is_not_blessed() -> None:
+    assert not verdict(COMPARABLE, change_thresholds={"meteor": -0.01}).blessed
+
+
+@pytest.mark.parametrize(
+    ("interval", "blessed", "said"),
+    [
+        (Interval(-0.02, -0.03, -0.01), False, "significantly worse than"),
+        (Interval(-0.02, -0.05, 0.01), True, "not significantly worse than"),
+        (Interval(0.02, 0.01, 0.03), True, "significantly better than"),
+        (Interval(-0.02), False, "No interval"),
+    ],
+)
+def test_significance(interval: Interval, blessed: bool, said: str) -> None:
+    result = verdict(
+        COMPARABLE, differences={"bleu_4": interval}, not_significantly_worse=("bleu_4",)
+    )
+    assert result.blessed is blessed
+    assert said in words(result)
+
+
+def test_the_model_itself_is_no_baseline(tmp_path: Path) -> None:
+    model = make_artifact(standard_artifacts.Model, tmp_path)
+    assert find_baseline([model], [], model, "split") == (None, NONE)
+    assert find_baseline([], [], model, "split") == (None, NONE)
+
+
+@pytest.mark.parametrize(
+    ("judged_on", "status"),
+    [("split", BaselineStatus.COMPARABLE), ("other", BaselineStatus.INCOMPARABLE)],
+)
+def test_baseline_compares_on_the_same_split(
+    tmp_path: Path, judged_on: str, status: BaselineStatus
+) -> None:
+    model = make_artifact(standard_artifacts.Model, tmp_path / "new")
+    earlier = make_artifact(standard_artifacts.Model, tmp_path / "old")
+    blessing = make_artifact(standard_artifacts.ModelBlessing, tmp_path / "blessing")
+    blessing.set_string_custom_property("split_fingerprint", judged_on)
+    found, baseline = find_baseline([earlier], [blessing], model, "split")
+    assert found is earlier
+    assert baseline.status is status
+
+
+@pytest.mark.parametrize("blessed", [True, False])
+def test_resolver_finds_what_was_blessed(tmp_path: Path, blessed: bool) -> None:
+    model = make_artifact(standard_artifacts.Model, tmp_path / "model", artifact_id=5)
+    candidate = make_artifact(standard_artifacts.Model, tmp_path / "candidate", artifact_id=9)
+    blessing = make_artifact(standard_artifacts.ModelBlessing, tmp_path / "blessing")
+    (tmp_path / "blessing").mkdir()
+    write_blessing(
+        blessing,
+        blessed=blessed,
+        model=model,
+        baseline=None,
+        component_id="CaptionEvaluator.walls",
+        split_fingerprint="split",
+    )
+    resolved = PreviousBlessedModelStrategy().resolve_artifacts(
+        None, {"model": [model], "model_blessing": [blessing], "candidate": [candidate]}
+    )
+    assert resolved["model"] == ([model] if blessed else [])
+    assert blessing.get_string_custom_property("component_id") == "CaptionEvaluator.walls"
