@@ -25,7 +25,7 @@ METADATA_NAME = "captioner.json"
 WARMUP_NAME = "tf_serving_warmup_requests"
 
 
-class ServedCaptioner(tf.Module):
+class ServedCaptioner:
     """What is served: decoding of images, encoder, beam search, words.
 
     Args:
@@ -42,12 +42,16 @@ class ServedCaptioner(tf.Module):
         vocabulary: Vocabulary,
         decoding: DecodingConfig,
     ):
-        super().__init__(name="captioner")
         self._model = Captioner(captioner.decoder, encoder.model)
         self._input_size = encoder.input_size
         self._grid = encoder.grid
         self._vocabulary = vocabulary
         self._decoding = decoding
+
+    @property
+    def weights(self) -> list[tf.Variable]:
+        """All weights the signatures read."""
+        return [variable.value for variable in self._model.variables]
 
     def signatures(self) -> dict[str, Callable]:
         """Concrete signatures by name."""
@@ -128,7 +132,11 @@ def export(
       training: Further facts for `captioner.json`.
     """
     served = ServedCaptioner(captioner, encoder, vocabulary, run.decoding)
-    tf.saved_model.save(served, folder, signatures=served.signatures())
+    # Of a Keras variable the saver makes a copy that the signatures do not read; an object loaded
+    # into Python does not mind, but a Session, and so TensorFlow Serving, finds no value.
+    saved = tf.Module()
+    saved.weights = served.weights
+    tf.saved_model.save(saved, folder, signatures=served.signatures())
     extra = f"{folder}/assets.extra"
     tf.io.gfile.makedirs(extra)
     metadata = {

@@ -162,6 +162,22 @@ def test_only_ops_of_stock_tensorflow_serving(exported: Path) -> None:
     assert not ops & {"PyFunc", "EagerPyFunc", "PyFuncStateless"}
 
 
+def test_a_session_reads_the_same_weights(
+    exported: Path, signatures: dict, pictures: list[bytes]
+) -> None:
+    """TensorFlow Serving runs the graph in a Session, not the object Python loads."""
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        meta_graph = tf.compat.v1.saved_model.load(session, ["serve"], str(exported))
+        signature = meta_graph.signature_def["serving_default"]
+        captions, scores = session.run(
+            [signature.outputs["caption"].name, signature.outputs["score"].name],
+            {signature.inputs["image_bytes"].name: pictures},
+        )
+    direct = signatures["serving_default"](pictures)
+    assert captions.tolist() == direct["caption"].numpy().tolist()
+    np.testing.assert_allclose(scores, direct["score"], rtol=1e-5)
+
+
 def test_metadata(exported: Path) -> None:
     path = exported / "assets.extra" / "captioner.json"
     metadata = json.loads(path.read_text(encoding="utf-8"))
