@@ -54,9 +54,7 @@ class _InProcess:
         inputs = {input_of(signature): np.array(images, dtype=object)}
         try:
             with self._lock:
-                outputs = self._servable.run(
-                    signature, inputs, sorted(definition.outputs), timeout=timeout
-                )
+                outputs = self._servable.run(signature, inputs, sorted(definition.outputs))
         except StatusError as error:
             raise ServingError(error.code.name, error.message) from error
         return Answer(

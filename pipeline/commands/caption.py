@@ -112,6 +112,7 @@ def _client(arguments: argparse.Namespace) -> Any:
         path = find_saved_model(base)
     except ValueError as error:
         raise UserError(str(error)) from error
+    _silence_tensorflow()
     try:
         from serving.in_process import open_saved_model
     except ImportError as error:
@@ -120,6 +121,15 @@ def _client(arguments: argparse.Namespace) -> Any:
             "a server is asked with --server."
         ) from error
     return open_saved_model(path)
+
+
+def _silence_tensorflow() -> None:
+    """What TensorFlow tells about its build and its plans does not belong beside a caption."""
+    import logging
+    import os
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 def _caption_one(client: Any, photo: Path, arguments: argparse.Namespace) -> int:

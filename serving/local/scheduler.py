@@ -22,7 +22,7 @@ from serving.local.status import Code, StatusError
 _LOG = logging.getLogger("captioner.serving")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
     """A request that waits to be run.
 
@@ -178,15 +178,13 @@ def _begin(task: Task) -> bool:
 
 def _run_together(tasks: Sequence[Task]) -> list[Outputs]:
     first = tasks[0]
-    deadlines = [task.deadline for task in tasks if task.deadline is not None]
-    timeout = max(max(deadlines) - time.monotonic(), 1e-3) if len(deadlines) == len(tasks) else 0.0
     if len(tasks) == 1:
         inputs: Inputs = first.inputs
     else:
         inputs = {
             alias: np.concatenate([task.inputs[alias] for task in tasks]) for alias in first.inputs
         }
-    outputs = first.servable.run(first.signature_name, inputs, first.outputs, timeout=timeout)
+    outputs = first.servable.run(first.signature_name, inputs, first.outputs)
     if len(tasks) == 1:
         return [outputs]
     return _split(outputs, [task.size or 0 for task in tasks])

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2
 
 from serving.local import tensors
 from serving.local.status import CODE_BY_NUMBER, Code, StatusError
@@ -78,27 +79,23 @@ class Servable:
             self.close()
             raise _load_error(path, error) from error
 
-    def run(
-        self, signature_name: str, inputs: Inputs, outputs: Sequence[str], *, timeout: float = 0
-    ) -> Outputs:
+    def run(self, signature_name: str, inputs: Inputs, outputs: Sequence[str]) -> Outputs:
         """Runs one signature.
 
         Args:
           signature_name: One of `signatures`.
           inputs: Arrays by input alias, of the signature's types.
           outputs: Aliases of the outputs wanted.
-          timeout: Seconds after which the run is given up; 0 for never.
 
         Returns:
           Arrays by output alias.
 
         Raises:
-          StatusError: The graph refused the inputs, or the time was up.
+          StatusError: The graph refused the inputs.
         """
         call = self._callable(signature_name, tuple(sorted(inputs)), tuple(outputs))
-        options = tf.compat.v1.RunOptions(timeout_in_ms=int(timeout * 1000)) if timeout else None
         try:
-            values = call(*(inputs[alias] for alias in sorted(inputs)), options=options)
+            values = call(*(inputs[alias] for alias in sorted(inputs)))
         except tf.errors.OpError as error:
             code = CODE_BY_NUMBER.get(error.error_code, Code.UNKNOWN)
             raise StatusError(code, str(error.message)) from error
@@ -112,10 +109,12 @@ class Servable:
         self, signature_name: str, inputs: tuple[str, ...], outputs: tuple[str, ...]
     ) -> Callable[..., list[Any]]:
         signature = self.signatures[signature_name]
-        return self._session.make_callable(
-            [signature.outputs[alias].name for alias in outputs],
-            feed_list=[signature.inputs[alias].name for alias in inputs],
-            accept_options=True,
+        # `Session.run` compares inputs with the placeholders' shapes, which TF Serving does not.
+        return self._session._make_callable_from_options(
+            config_pb2.CallableOptions(
+                feed=[signature.inputs[alias].name for alias in inputs],
+                fetch=[signature.outputs[alias].name for alias in outputs],
+            )
         )
 
     def _warm_up(self) -> None:

@@ -7,10 +7,11 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from tensorflow_serving.config import file_system_storage_path_source_pb2 as source_pb2
 
-VersionPolicy = source_pb2.FileSystemStoragePathSourceConfig.ServableVersionPolicy
+VersionPolicy: TypeAlias = source_pb2.FileSystemStoragePathSourceConfig.ServableVersionPolicy
 Fingerprint = tuple[tuple[str, int, int], ...]
 
 # The graph is the last file a pusher writes: TFX's Pusher copies it after everything else.

@@ -89,7 +89,7 @@ class TinyCaptioner(tf.Module):
 class HalfPlusTwo(tf.Module):
     """y = 0.5 x + 2, the model of TF Serving's own tests."""
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    @tf.function(input_signature=[tf.TensorSpec([None, 1], tf.float32, name="x")])
     def predict(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"y": 0.5 * x + 2.0}
 

@@ -63,7 +63,10 @@ def _check_metadata(document: dict[str, Any]) -> None:
     assert signature["method_name"] == "tensorflow/serving/predict"
     assert signature["inputs"]["x"] == {
         "dtype": "DT_FLOAT",
-        "tensor_shape": {"dim": [{"size": "-1", "name": ""}], "unknown_rank": False},
+        "tensor_shape": {
+            "dim": [{"size": "-1", "name": ""}, {"size": "1", "name": ""}],
+            "unknown_rank": False,
+        },
         "name": "serving_default_x:0",
     }
 
