@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from pipeline import commands
-from pipeline.errors import UserError
+from pipeline.errors import RunFailedError, UserError
 
 _EPILOG = """\
 examples:
@@ -51,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-      0, what the command returned, or 2 when the user gave something that cannot be used.
+      What the command returned, 1 when a run failed, or 2 when the user gave something that cannot
+      be used.
     """
     arguments = build_parser().parse_args(argv)
     try:
@@ -59,6 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"captioner: {error}", file=sys.stderr)
         return 2
+    except RunFailedError as error:
+        print(f"captioner: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("captioner: interrupted", file=sys.stderr)
         return 130

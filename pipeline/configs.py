@@ -126,7 +126,7 @@ class PipelineConfig:
     decoding: DecodingConfig = DecodingConfig()
     selector: SelectorConfig = SelectorConfig()
     beam_pipeline_args: list[str] = dataclasses.field(
-        default_factory=lambda: ["--direct_running_mode=in_memory", "--direct_num_workers=1"]
+        default_factory=lambda: ["--runner=FnApiRunner", "--direct_num_workers=1"]
     )
 
     @property

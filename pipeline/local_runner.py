@@ -16,6 +16,7 @@ import os
 import shlex
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -28,7 +29,7 @@ if __name__ == "__main__":
 from rich.console import Console
 
 from pipeline.configs import PipelineConfig, load_config
-from pipeline.errors import UserError
+from pipeline.errors import RunFailedError, UserError
 from pipeline.progress import NodeRun, RunMonitor, quiet
 
 
@@ -90,7 +91,7 @@ def run(config: PipelineConfig) -> tuple[list[NodeRun], Path]:
 
     Raises:
       UserError: The data cannot be used.
-      Exception: What a node raised; its traceback is in the log file.
+      RunFailedError: A node raised; the traceback is in the log file.
     """
     folders = RunFolders(config.root)
     log = folders.logs / time.strftime("run-%Y%m%d-%H%M%S.log")
@@ -99,7 +100,14 @@ def run(config: PipelineConfig) -> tuple[list[NodeRun], Path]:
         monitor = RunMonitor(console)
         with monitor.watching():
             _prepare_data(config, folders, console)
-            _run_graph(config, folders)
+            try:
+                _run_graph(config, folders)
+            except Exception as error:  # whatever a node raises; nothing of it is lost
+                traceback.print_exc()
+                raise RunFailedError(
+                    f"{monitor.node} failed: {error}\n"
+                    f"Finished nodes are kept; the traceback is in {shown(log)}."
+                ) from error
     return monitor.finished, log
 
 

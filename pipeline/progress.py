@@ -78,13 +78,14 @@ class RunMonitor(logging.Handler):
 
     Attributes:
       finished: One entry per node that ended, in order.
+      node: Id of the node that started last.
     """
 
     def __init__(self, console: Console) -> None:
         super().__init__(logging.INFO)
         self.finished: list[NodeRun] = []
         self._console = console
-        self._node = ""
+        self.node = ""
         self._cached = False
         self._started = 0.0
         self._peak = 0
@@ -116,9 +117,9 @@ class RunMonitor(logging.Handler):
         if record.name.startswith("captioner"):
             self._console.print(f"    {record.getMessage()}", markup=False, style="dim")
         elif record.msg == _NODE_STARTED:
-            self._node, self._cached = str(arguments[0]), False
+            self.node, self._cached = str(arguments[0]), False
             self._started, self._peak = time.monotonic(), 0
-            self._console.print(f"▸ {self._node}", markup=False)
+            self._console.print(f"▸ {self.node}", markup=False)
         elif record.msg == _NODE_CACHED:
             self._cached = True
         elif record.msg == _NODE_FINISHED:
@@ -126,7 +127,7 @@ class RunMonitor(logging.Handler):
 
     def _finish(self) -> None:
         run = NodeRun(
-            self._node,
+            self.node,
             self._cached,
             round(time.monotonic() - self._started, 1),
             max(self._peak, _resident_bytes()),
