@@ -56,6 +56,15 @@ class CaptionData:
     def num_captions(self) -> int:
         return len(self._token_ids)
 
+    @property
+    def batch_spec(self) -> dict[str, tf.TensorSpec]:
+        """Shapes and types of a batch."""
+        return {
+            "inputs": tf.TensorSpec([None, *self._inputs.shape[1:]], self._inputs.dtype),
+            "token_ids": tf.TensorSpec([None, None], tf.int32),
+            "image_index": tf.TensorSpec([None], tf.int32),
+        }
+
     def batches_per_epoch(self, batch_size: int) -> int:
         """Number of batches that `epoch` gives.
 
@@ -76,13 +85,8 @@ class CaptionData:
           Batches with `inputs` [B, ...], `token_ids` int32 [R, T], cut to the batch's longest
           caption, and `image_index` int32 [R], the image of each caption.
         """
-        signature = {
-            "inputs": tf.TensorSpec([None, *self._inputs.shape[1:]], self._inputs.dtype),
-            "token_ids": tf.TensorSpec([None, None], tf.int32),
-            "image_index": tf.TensorSpec([None], tf.int32),
-        }
         dataset = tf.data.Dataset.from_generator(
-            lambda: self._batches(batch_size, shuffle), output_signature=signature
+            lambda: self._batches(batch_size, shuffle), output_signature=self.batch_spec
         )
         return dataset.prefetch(2)
 

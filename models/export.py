@@ -55,15 +55,16 @@ class ServedCaptioner:
 
     def signatures(self) -> dict[str, Callable]:
         """Concrete signatures by name."""
-        of_images = tf.TensorSpec([None], tf.string, name="image_bytes")
+
+        def signature(function: Callable, argument: str) -> tf.types.experimental.GenericFunction:
+            spec = tf.TensorSpec([None], tf.string, name=argument)
+            return tf.function(function, input_signature=[spec], autograph=False)
+
         return {
-            "serving_default": tf.function(self.caption, input_signature=[of_images]),
-            "beams": tf.function(self.beams, input_signature=[of_images]),
-            "attention": tf.function(self.attention, input_signature=[of_images]),
-            "serving_examples": tf.function(
-                self.caption_examples,
-                input_signature=[tf.TensorSpec([None], tf.string, name="examples")],
-            ),
+            "serving_default": signature(self.caption, "image_bytes"),
+            "beams": signature(self.beams, "image_bytes"),
+            "attention": signature(self.attention, "image_bytes"),
+            "serving_examples": signature(self.caption_examples, "examples"),
         }
 
     def caption(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -52,6 +53,55 @@ class Progress:
         return self.history[self.best_epoch - 1]["val_loss"] if self.best_epoch else math.inf
 
 
+def make_optimizer(config: TrainerConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """AdamW with warm-up, cosine schedule and gradient clipping.
+
+    Args:
+      config: Settings.
+      steps_per_epoch: Steps of an epoch, by which the schedule is laid out.
+    """
+    warmup = round(config.warmup_epochs * steps_per_epoch)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup else config.learning_rate,
+        decay_steps=max(1, config.epochs * steps_per_epoch - warmup),
+        warmup_target=config.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+    return keras.optimizers.AdamW(
+        schedule, weight_decay=config.weight_decay, global_clipnorm=config.gradient_clip_norm
+    )
+
+
+def make_train_step(
+    captioner: Captioner,
+    optimizer: keras.optimizers.Optimizer,
+    label_smoothing: float,
+    batch_spec: dict[str, tf.TensorSpec],
+) -> Callable[[dict[str, tf.Tensor]], tuple[tf.Tensor, tf.Tensor]]:
+    """The compiled training step.
+
+    Args:
+      captioner: The model.
+      optimizer: Built for the model's trainable variables.
+      label_smoothing: Share of the target probability spread over the vocabulary.
+      batch_spec: Of the batches; sizes that vary are None in it, so the step is traced once.
+
+    Returns:
+      A function from a batch to the sum of its loss and its number of tokens.
+    """
+
+    def step(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            loss_sum, tokens = captioner.cross_entropy(batch, label_smoothing, training=True)
+            loss = loss_sum / tokens
+        variables = captioner.trainable_variables
+        optimizer.apply(tape.gradient(loss, variables), variables)
+        return loss_sum, tokens
+
+    # Nothing here needs AutoGraph, and without it tracing is faster.
+    return tf.function(step, input_signature=[batch_spec], autograph=False)
+
+
 class CaptionerTraining:
     """Trains a captioner, from its beginning or from where it was interrupted.
 
@@ -79,7 +129,7 @@ class CaptionerTraining:
         self._train = train
         self._val = val
         self._log_dir = log_dir
-        self._optimizer = _optimizer(config, train.batches_per_epoch(config.batch_size))
+        self._optimizer = make_optimizer(config, train.batches_per_epoch(config.batch_size))
         self._optimizer.build(captioner.trainable_variables)
         # Model variables include the states of dropout's random number generators.
         self._weights = [variable.value for variable in captioner.variables]
@@ -88,9 +138,12 @@ class CaptionerTraining:
         self.checkpoint = TrainingCheckpoint(checkpoint_dir, self._weights + self._best + slots)
         self._writer = tf.summary.create_file_writer(log_dir)
 
-        signature = [train.epoch(1).element_spec]
-        self._train_step = tf.function(self._step, input_signature=signature)
-        self._val_step = tf.function(captioner.cross_entropy, input_signature=signature)
+        self._train_step = make_train_step(
+            captioner, self._optimizer, config.label_smoothing, train.batch_spec
+        )
+        self._val_step = tf.function(
+            captioner.cross_entropy, input_signature=[val.batch_spec], autograph=False
+        )
 
     def run(self) -> Progress:
         """Trains until the epochs are over or validation loss stays up.
@@ -129,16 +182,6 @@ class CaptionerTraining:
         return (
             progress.epoch >= self._config.epochs or stale >= self._config.early_stopping_patience
         )
-
-    def _step(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        with tf.GradientTape() as tape:
-            loss_sum, tokens = self._captioner.cross_entropy(
-                batch, self._config.label_smoothing, training=True
-            )
-            loss = loss_sum / tokens
-        variables = self._captioner.trainable_variables
-        self._optimizer.apply(tape.gradient(loss, variables), variables)
-        return loss_sum, tokens
 
     def _epoch(self, epoch: int) -> dict[str, float]:
         """Trains epoch number `epoch` (from 0) and validates."""
@@ -243,19 +286,6 @@ class _Meter:
                 share * self._captions / self.seconds(),
                 self.seconds() * (1 / share - 1),
             )
-
-
-def _optimizer(config: TrainerConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    warmup = round(config.warmup_epochs * steps_per_epoch)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup else config.learning_rate,
-        decay_steps=max(1, config.epochs * steps_per_epoch - warmup),
-        warmup_target=config.learning_rate if warmup else None,
-        warmup_steps=warmup,
-    )
-    return keras.optimizers.AdamW(
-        schedule, weight_decay=config.weight_decay, global_clipnorm=config.gradient_clip_norm
-    )
 
 
 def _assign(targets: list[Any], sources: list[Any]) -> None:
