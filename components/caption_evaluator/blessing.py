@@ -74,6 +74,7 @@ def decide(
     failures: Mapping[tuple[str, bool], str],
     baseline: Baseline,
     differences: Mapping[str, Interval],
+    unavailable: Mapping[str, str],
 ) -> Verdict:
     """Applies the rules.
 
@@ -83,8 +84,12 @@ def decide(
       failures: What TFMA's validation found wanting: `evaluation.failed_thresholds`.
       baseline: Whether there is something to compare with.
       differences: Metric to candidate minus baseline; empty without a comparable baseline.
+      unavailable: Metric to why it was not computed.
     """
-    reasons = [_absolute(metric, bound, scores, failures) for metric, bound in _sorted(config)]
+    reasons = [
+        _absolute(metric, bound, scores, failures, unavailable)
+        for metric, bound in sorted(config.thresholds.items())
+    ]
     if baseline.status is BaselineStatus.COMPARABLE:
         reasons += [
             _change(metric, bound, differences, failures)
@@ -96,18 +101,16 @@ def decide(
     return Verdict(all(reason.passed is not False for reason in reasons), tuple(reasons))
 
 
-def _sorted(config: EvaluatorConfig) -> list[tuple[str, float]]:
-    return sorted(config.thresholds.items())
-
-
 def _absolute(
     metric: str,
     bound: float,
     scores: Mapping[str, float],
     failures: Mapping[tuple[str, bool], str],
+    unavailable: Mapping[str, str],
 ) -> Reason:
     if metric not in scores:
-        return Reason(f"{metric} was asked for (at least {bound:g}) but not computed.", False)
+        why = f": {unavailable[metric]}" if metric in unavailable else ""
+        return Reason(f"{metric} was asked for (at least {bound:g}) but not computed{why}.", False)
     passed = (metric, False) not in failures
     relation = "reaches" if passed else "does not reach"
     return Reason(f"{metric} is {scores[metric]:.4f} and {relation} {bound:g}.", passed)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from components.caption_evaluator import scoring
 from components.caption_evaluator.blessing import Interval
 from components.caption_evaluator.config import RANKING_METRICS
 from components.caption_evaluator.gallery import RANDOM, Picture, read_gallery
@@ -14,6 +15,7 @@ from components.caption_evaluator.summary import (
     OVERALL,
     EvaluationSummary,
     read_captions,
+    read_references,
     read_summary,
 )
 
@@ -97,20 +99,31 @@ def compare(uris: Sequence[str], headline: str = "") -> Comparison:
       ValueError: They are not on the same images and references.
     """
     evaluations = read_evaluations(uris)
-    differences = _differences(evaluations)
+    differences = _differences(evaluations, read_references(uris[0]))
     html = render_comparison(evaluations, differences, headline)
     return Comparison(evaluations, differences, html)
 
 
-def _differences(evaluations: Sequence[Evaluation]) -> dict[str, Interval]:
+def _differences(
+    evaluations: Sequence[Evaluation], references: Mapping[str, Sequence[str]]
+) -> dict[str, Interval]:
+    """First minus second, with intervals but for METEOR, which would have to be run again."""
     if len(evaluations) != 2:
         return {}
     first, second = (evaluation.summary.scores[OVERALL] for evaluation in evaluations)
+    paired = scoring.paired_bootstrap(
+        *(
+            scoring.image_statistics(references, evaluation.captions, with_meteor=False)
+            for evaluation in evaluations
+        )
+    )
     differences = {}
     for metric in RANKING_METRICS:
         value, other = first.get(metric), second.get(metric)
         if value is not None and other is not None:
-            differences[metric] = Interval(value - other)
+            drawn = paired.get(metric)
+            bounds = (drawn.lower, drawn.upper) if drawn else (None, None)
+            differences[metric] = Interval(value - other, *bounds)
     return differences
 
 
@@ -147,7 +160,11 @@ def score_table(
         if not known:
             continue
         cells = [
-            Cell(points(value), span(evaluation.summary.intervals.get(metric)), value == max(known))
+            Cell(
+                points(value),
+                span(evaluation.summary.intervals.get(OVERALL, {}).get(metric)),
+                value == max(known),
+            )
             for value, evaluation in zip(values, evaluations, strict=True)
         ]
         if differences:

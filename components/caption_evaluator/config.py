@@ -27,6 +27,7 @@ RANKING_METRICS = (
     "meteor",
     "rouge_l",
     "cider_d",
+    "cider_d_train_idf",
 )
 
 # Features of the reference captions and the image that a slice is made of (`slices.py`).
@@ -73,6 +74,7 @@ class EvaluatorConfig:
       slices: Groups of images scored by themselves, of `SLICES` and of `word_slices`.
       word_slices: Further slices: name to words of which one occurs in a reference caption.
       bootstrap: Confidence intervals.
+      meteor: Compute METEOR where there is a Java; it takes longer than all others together.
       gallery_size: Images of each group (best, worst, by chance) in the report.
       seed: Seeds the choice of random captions and of random images in the report.
     """
@@ -85,6 +87,7 @@ class EvaluatorConfig:
     slices: tuple[str, ...] = SLICES
     word_slices: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     bootstrap: BootstrapConfig = BootstrapConfig()
+    meteor: bool = True
     gallery_size: Annotated[int, Field(ge=0)] = 9
     seed: int = 1
 

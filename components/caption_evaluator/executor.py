@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,21 +25,26 @@ from components.caption_evaluator.captioning import (
 from components.caption_evaluator.config import EvaluatorConfig
 from components.caption_evaluator.gallery import choose, make_gallery, write_gallery
 from components.caption_evaluator.images import read_split, split_files
-from components.caption_evaluator.judgement import Judged, summarize
+from components.caption_evaluator.judgement import Judged, Measured, measure, summarize
 from components.caption_evaluator.metrics import specs
 from components.caption_evaluator.report import (
     REPORT_FILE,
+    TrainingHistory,
     read_history,
     render_report,
     write_report,
 )
 from components.caption_evaluator.summary import (
+    EvaluationSummary,
     write_captions,
     write_references,
     write_summary,
 )
+from components.caption_evaluator.training import read_training_text
 
 LOG = logging.getLogger("captioner.caption_evaluator")
+
+ArtifactDict = dict[str, list[Artifact]]
 
 
 class Executor(BaseBeamExecutor):
@@ -47,8 +52,8 @@ class Executor(BaseBeamExecutor):
 
     def Do(
         self,
-        input_dict: dict[str, list[Artifact]],
-        output_dict: dict[str, list[Artifact]],
+        input_dict: ArtifactDict,
+        output_dict: ArtifactDict,
         exec_properties: dict[str, Any],
     ) -> None:
         """Evaluates one model.
@@ -61,54 +66,21 @@ class Executor(BaseBeamExecutor):
         model = artifact_utils.get_single_instance(input_dict["model"])
         uri = artifact_utils.get_single_uri(output_dict["evaluation"])
         clock = _Clock()
-        with clock("reading"):
-            files = split_files(input_dict["examples"], config.split)
-            split = read_split(files)
-
-        def caption(model_path: str) -> Captions:
-            with clock("captioning"):
-                captioner = load_captioner(model_path)
-                return caption_split(
-                    captioner, files, list(split.images), batch_size=config.batch_size
-                )
-
-        captions = caption(path_utils.serving_model_path(model.uri))
-        baseline_model, baseline = find_baseline(
-            input_dict.get("baseline_model", []),
-            input_dict.get("baseline_blessing", []),
-            model,
-            split.fingerprint,
-        )
-        baseline_captions = None
-        if baseline_model is not None:
-            baseline_captions, baseline = caption_by_baseline(baseline_model, baseline, caption)
-        judged = Judged(config, split, captions, baseline, baseline_captions)
+        files = split_files(input_dict["examples"], config.split)
+        judged, baseline_model = _caption(input_dict, model, uri, files, config, clock)
         with clock("metrics"):
             self._run_tfma(uri, judged)
-        with clock("pictures"):
-            pictures = make_gallery(
-                files,
-                choose(split.references, captions.texts, config.gallery_size, config.seed),
-                split.references,
-                captions.texts,
-                baseline_captions.texts if baseline_captions else None,
-                load_attention(path_utils.serving_model_path(model.uri)),
-            )
-        training = read_history(input_dict.get("model_run", []))
-        summary = summarize(exec_properties["model_name"], uri, judged, clock.seconds)
-        write_captions(uri, captions.texts)
-        write_references(uri, split.references)
-        write_summary(uri, summary)
-        write_gallery(uri, pictures)
-        html = render_report(summary, captions.texts, split.references, pictures, training)
-        write_report(uri, REPORT_FILE, html)
+        with clock("intervals and context"):
+            measured = measure(judged, input_dict.get("features", []))
+        summary = summarize(exec_properties["model_name"], uri, judged, measured, clock.seconds)
+        _write(uri, files, model, judged, measured, summary, input_dict.get("model_run", []))
         write_blessing(
             artifact_utils.get_single_instance(output_dict["blessing"]),
             blessed=summary.verdict.blessed,
             model=model,
             baseline=baseline_model,
             component_id=exec_properties.get("current_component_id"),
-            split_fingerprint=split.fingerprint,
+            split_fingerprint=judged.split.fingerprint,
         )
         LOG.info(
             "%s: %s. %s",
@@ -130,12 +102,76 @@ class Executor(BaseBeamExecutor):
         )
         eval_config = evaluation.eval_config(
             judged.config,
-            specs.metrics_spec(),
+            specs.metrics_spec(
+                document_frequencies=judged.training.frequencies_path,
+                training_captions=judged.training.captions_path,
+                with_meteor=judged.config.meteor,
+            ),
             with_baseline=baseline_captions is not None,
             compare=judged.baseline.status is BaselineStatus.COMPARABLE,
         )
         with self._make_beam_pipeline() as pipeline:
             evaluation.run_tfma(pipeline, path, eval_config, uri)
+
+
+def _caption(
+    input_dict: ArtifactDict,
+    model: Artifact,
+    uri: str,
+    files: Sequence[str],
+    config: EvaluatorConfig,
+    clock: _Clock,
+) -> tuple[Judged, Artifact | None]:
+    """Captions by the candidate and by the baseline; the baseline's artifact, if there is one."""
+    with clock("reading"):
+        split = read_split(files)
+        training = read_training_text(input_dict["examples"], uri)
+
+    def caption(model_path: str) -> Captions:
+        with clock("captioning"):
+            captioner = load_captioner(model_path)
+            return caption_split(captioner, files, list(split.images), batch_size=config.batch_size)
+
+    captions = caption(path_utils.serving_model_path(model.uri))
+    baseline_model, baseline = find_baseline(
+        input_dict.get("baseline_model", []),
+        input_dict.get("baseline_blessing", []),
+        model,
+        split.fingerprint,
+    )
+    baseline_captions = None
+    if baseline_model is not None:
+        baseline_captions, baseline = caption_by_baseline(baseline_model, baseline, caption)
+    judged = Judged(config, split, training, captions, baseline, baseline_captions)
+    return judged, baseline_model
+
+
+def _write(
+    uri: str,
+    files: Sequence[str],
+    model: Artifact,
+    judged: Judged,
+    measured: Measured,
+    summary: EvaluationSummary,
+    model_runs: Sequence[Artifact],
+) -> None:
+    """Writes what lies beside TFMA's results: captions, references, verdict, gallery, report."""
+    captions, references = judged.captions.texts, judged.split.references
+    baseline_captions = judged.baseline_captions
+    pictures = make_gallery(
+        files,
+        choose(measured.image_scores, judged.config.gallery_size, judged.config.seed),
+        references,
+        captions,
+        baseline_captions.texts if baseline_captions else None,
+        load_attention(path_utils.serving_model_path(model.uri)),
+    )
+    history: TrainingHistory | None = read_history(model_runs)
+    write_captions(uri, captions)
+    write_references(uri, references)
+    write_gallery(uri, pictures)
+    write_report(uri, REPORT_FILE, render_report(summary, captions, references, pictures, history))
+    write_summary(uri, summary)
 
 
 class _Clock:

@@ -19,7 +19,6 @@ from tfx.utils import io_utils
 
 from components.caption_evaluator.captioning import Attention
 from components.caption_evaluator.images import encoded_images
-from components.caption_evaluator.metrics import ptb, rouge
 
 GALLERY_FILE = "gallery.json"
 BEST, WORST, RANDOM = "best", "worst", "random"
@@ -46,7 +45,7 @@ class Picture:
     Attributes:
       image_id: Id of the image.
       group: `BEST`, `WORST` or `RANDOM`.
-      score: ROUGE-L of the caption, 0 to 1.
+      score: CIDEr-D of the caption, 0 to 10.
       caption: The candidate's.
       references: Reference captions.
       thumbnail: JPEG as a data URI.
@@ -71,26 +70,19 @@ class Picture:
 _ADAPTER = TypeAdapter(list[Picture])
 
 
-def choose(
-    references: Mapping[str, Sequence[str]], captions: Mapping[str, str], count: int, seed: int
-) -> dict[str, tuple[str, float]]:
+def choose(scores: Mapping[str, float], count: int, seed: int) -> dict[str, tuple[str, float]]:
     """Chooses images to show.
 
     Args:
-      references: Image id to reference captions.
-      captions: Image id to caption.
+      scores: Image id to the score of its caption.
       count: Images of each group.
-      seed: Of the random ones, which do not depend on the captions: two models show the same.
+      seed: Of the random ones, which do not depend on the scores: two models show the same.
 
     Returns:
       Image id to group and score; random ones first, then the worst, then the best.
     """
-    scores = {
-        image_id: rouge.rouge_l(ptb.tokenize(captions[image_id]), [*map(ptb.tokenize, texts)])
-        for image_id, texts in references.items()
-    }
     chosen = dict.fromkeys(
-        random.Random(seed).sample(sorted(references), min(count, len(references))), RANDOM
+        random.Random(seed).sample(sorted(scores), min(count, len(scores))), RANDOM
     )
     ranked = sorted(set(scores) - set(chosen), key=lambda image_id: (scores[image_id], image_id))
     chosen |= dict.fromkeys(ranked[:count], WORST)

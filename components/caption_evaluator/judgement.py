@@ -1,16 +1,22 @@
-"""From captions and TFMA's results to the summary that is written down."""
+"""From captions to the summary that is written down."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from components.caption_evaluator import evaluation
+from tfx.types import Artifact
+
+from components.caption_evaluator import context, evaluation, scoring
 from components.caption_evaluator.blessing import Baseline, BaselineStatus, Interval, decide
 from components.caption_evaluator.captioning import Captions
+from components.caption_evaluator.confidence import Confidence, bootstrap
 from components.caption_evaluator.config import EvaluatorConfig
 from components.caption_evaluator.images import EvaluatedSplit
-from components.caption_evaluator.summary import OVERALL, EvaluationSummary
+from components.caption_evaluator.metrics import specs
+from components.caption_evaluator.slices import slice_features
+from components.caption_evaluator.summary import OVERALL, EvaluationSummary, MetricValues
+from components.caption_evaluator.training import TrainingText
 
 EXAMPLE_COUNT = "example_count"
 
@@ -22,6 +28,7 @@ class Judged:
     Attributes:
       config: Rules and slices.
       split: Images and references.
+      training: Captions of the train split.
       captions: The candidate's.
       baseline: Whether there is something to compare with.
       baseline_captions: The baseline's captions, also of one that does not compare; None where
@@ -30,13 +37,98 @@ class Judged:
 
     config: EvaluatorConfig
     split: EvaluatedSplit
+    training: TrainingText
     captions: Captions
     baseline: Baseline
     baseline_captions: Captions | None
 
+    @property
+    def unavailable(self) -> dict[str, str]:
+        """Metric to why it is not computed."""
+        reasons = specs.unavailable_metrics(
+            document_frequencies=self.training.frequencies_path,
+            training_captions=self.training.captions_path,
+        )
+        return reasons if self.config.meteor else {**reasons, "meteor": "switched off by `meteor`"}
+
+    def statistics(
+        self, captions: Mapping[str, str], references: Mapping[str, Sequence[str]] | None = None
+    ) -> scoring.ImageStatistics:
+        """Per-image statistics of captions.
+
+        Args:
+          captions: Image id to caption.
+          references: Image id to references; those of the split where they are not given.
+        """
+        return scoring.image_statistics(
+            self.split.references if references is None else references,
+            captions,
+            with_meteor="meteor" not in self.unavailable,
+            document_frequencies=self.training.frequencies,
+        )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is computed beside TFMA, from statistics per image.
+
+    Attributes:
+      image_scores: Image id to the CIDEr-D of the candidate's caption.
+      confidence: Bootstrap intervals.
+      context: Line, such as the human one, to metrics over all images.
+    """
+
+    image_scores: Mapping[str, float]
+    confidence: Confidence
+    context: Mapping[str, MetricValues]
+
+
+def measure(judged: Judged, features: Sequence[Artifact]) -> Measured:
+    """Scores images one by one, resamples them, and scores the lines to compare with.
+
+    Args:
+      judged: Captions and rules.
+      features: Featurized Examples; empty where they are not connected.
+    """
+    config, split = judged.config, judged.split
+    candidate = judged.statistics(judged.captions.texts)
+    comparable = judged.baseline.status is BaselineStatus.COMPARABLE
+    baseline = (
+        judged.statistics(judged.baseline_captions.texts)
+        if comparable and judged.baseline_captions
+        else None
+    )
+    confidence = bootstrap(candidate, baseline, _slices(judged), OVERALL, config.bootstrap)
+    human = context.human_line(
+        split.references,
+        lambda references, captions: judged.statistics(captions, references).corpus(),
+    )
+    lines = context.training_lines(
+        list(split.images),
+        judged.training.captions,
+        context.nearest_neighbours(features, list(split.images), config.split),
+        config.seed,
+    )
+    scored = {name: judged.statistics(captions).corpus() for name, captions in lines.items()}
+    return Measured(
+        dict(zip(candidate.ids, candidate.images()["cider_d"].tolist(), strict=True)),
+        confidence,
+        ({context.HUMAN: human} if human else {}) | scored,
+    )
+
+
+def _slices(judged: Judged) -> dict[str, list[str]]:
+    """Slice, named as TFMA's are, to the ids of its images."""
+    config = judged.config
+    slices: dict[str, list[str]] = {}
+    for image_id, image in judged.split.images.items():
+        for key in slice_features(image, config.slices, config.word_slices).items():
+            slices.setdefault(evaluation.slice_name([key]), []).append(image_id)
+    return slices
+
 
 def summarize(
-    model_name: str, uri: str, judged: Judged, seconds: Mapping[str, float]
+    model_name: str, uri: str, judged: Judged, measured: Measured, seconds: Mapping[str, float]
 ) -> EvaluationSummary:
     """Reads TFMA's results and decides.
 
@@ -44,6 +136,7 @@ def summarize(
       model_name: Name for the report.
       uri: Folder of the evaluation, with TFMA's results in it.
       judged: Captions and rules.
+      measured: What was computed beside TFMA.
       seconds: Part of the evaluation to the time it took.
     """
     results = evaluation.read_scores(uri, with_baseline=judged.baseline_captions is not None)
@@ -52,8 +145,9 @@ def summarize(
     sizes = {name: int(values.pop(EXAMPLE_COUNT)) for name, values in scores.items()}
     differences = {}
     if judged.baseline.status is BaselineStatus.COMPARABLE:
+        drawn = measured.confidence.differences
         differences = {
-            metric: Interval(value - baseline_scores[metric])
+            metric: drawn.get(metric, Interval(value - baseline_scores[metric]))
             for metric, value in scores[OVERALL].items()
         }
     verdict = decide(
@@ -62,6 +156,7 @@ def summarize(
         evaluation.failed_thresholds(uri),
         judged.baseline,
         differences,
+        judged.unavailable,
     )
     return EvaluationSummary(
         model_name=model_name,
@@ -73,7 +168,11 @@ def summarize(
         scores=scores,
         slice_sizes=sizes,
         baseline_scores=baseline_scores,
+        intervals=measured.confidence.intervals,
+        confidence=judged.config.bootstrap.confidence,
         differences=differences,
+        context=measured.context,
+        unavailable=judged.unavailable,
         undecodable=judged.split.undecodable,
         refused=judged.captions.refused,
         empty=judged.captions.empty,

@@ -30,9 +30,10 @@ _TITLES = {
     "meteor": "METEOR",
     "rouge_l": "ROUGE-L",
     "cider_d": "CIDEr-D",
+    "cider_d_train_idf": "CIDEr-D, train idf",
 }
 # What a slice is shown by; a phone has room for few columns.
-_SLICE_METRICS = ("bleu_1", "bleu_4", "rouge_l", "meteor", "cider_d")
+_SLICE_METRICS = ("bleu_1", "bleu_4", "rouge_l", "meteor", "cider_d_train_idf")
 _GROUPS = {
     gallery.RANDOM: "Images by chance",
     gallery.WORST: "Worst captions",
@@ -188,7 +189,11 @@ def _scores(summary: EvaluationSummary) -> dict[str, Any]:
     rows = []
     for metric in [name for name in RANKING_METRICS if name in values]:
         cells = [
-            Cell(points(values[metric]), span(summary.intervals.get(metric)), main=True),
+            Cell(
+                points(values[metric]),
+                span(summary.interval(metric)),
+                main=True,
+            ),
         ]
         if with_baseline:
             difference = summary.differences.get(metric)
@@ -247,8 +252,12 @@ def _slices(summary: EvaluationSummary) -> dict[str, Any]:
                 "title": name.replace("_", " "),
                 "images": f"{summary.slice_sizes.get(name, 0):,}",
                 "cells": [
-                    Cell(points(value), bar=_bar(value, largest[metric]))
-                    for metric, value in ((metric, values.get(metric)) for metric in metrics)
+                    Cell(
+                        points(values.get(metric)),
+                        span(summary.interval(metric, name)),
+                        bar=_bar(values.get(metric), largest[metric]),
+                    )
+                    for metric in metrics
                 ],
             }
             for name, values in summary.scores.items()

@@ -38,7 +38,7 @@ class EvaluationSummary:
       scores: Slice to metrics; the slice of all images is `OVERALL`.
       slice_sizes: Slice to number of images.
       baseline_scores: Metrics of the baseline over all images; empty without one.
-      intervals: Metric to score and bootstrap interval over all images.
+      intervals: Slice to metric to score and bootstrap interval.
       confidence: Share of the resampled scores that an interval holds.
       differences: Metric to candidate minus baseline; empty without a comparable baseline.
       context: Line, such as the human one, to metrics over all images.
@@ -58,7 +58,7 @@ class EvaluationSummary:
     scores: dict[str, MetricValues]
     slice_sizes: dict[str, int] = dataclasses.field(default_factory=dict)
     baseline_scores: MetricValues = dataclasses.field(default_factory=dict)
-    intervals: dict[str, Interval] = dataclasses.field(default_factory=dict)
+    intervals: dict[str, dict[str, Interval]] = dataclasses.field(default_factory=dict)
     confidence: float = 0.95
     differences: dict[str, Interval] = dataclasses.field(default_factory=dict)
     context: dict[str, MetricValues] = dataclasses.field(default_factory=dict)
@@ -67,6 +67,10 @@ class EvaluationSummary:
     refused: list[str] = dataclasses.field(default_factory=list)
     empty: list[str] = dataclasses.field(default_factory=list)
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def interval(self, metric: str, slice_name: str = OVERALL) -> Interval | None:
+        """The bootstrap interval of a metric, where there is one."""
+        return self.intervals.get(slice_name, {}).get(metric)
 
 
 _ADAPTER = TypeAdapter(EvaluationSummary)

@@ -33,7 +33,9 @@ def verdict(
     **rules: Any,
 ) -> Verdict:
     config = EvaluatorConfig(**{"thresholds": {"bleu_4": 0.1}, **rules})
-    return decide(config, SCORES, failures or {}, baseline, differences or {})
+    return decide(
+        config, SCORES, failures or {}, baseline, differences or {}, {"meteor": "no Java"}
+    )
 
 
 def words(result: Verdict) -> str:
@@ -58,6 +60,12 @@ def test_change_is_asked_of_a_comparable_baseline_only() -> None:
     other = verdict(Baseline(BaselineStatus.INCOMPARABLE, "it is gone"), **rules)
     assert other.blessed
     assert "not comparable (it is gone): only the absolute thresholds" in words(other)
+
+
+def test_missing_metric_is_not_blessed_and_says_why() -> None:
+    result = verdict(thresholds={"meteor": 0.1})
+    assert not result.blessed
+    assert "meteor was asked for (at least 0.1) but not computed: no Java." in words(result)
 
 
 def test_change_of_a_metric_that_was_not_computed_is_not_blessed() -> None:

@@ -145,5 +145,6 @@ def settings(**changes: Any) -> EvaluatorConfig:
         "slices": ("people", "brightness"),
         "bootstrap": BootstrapConfig(samples=20),
         "batch_size": 4,
+        "meteor": False,
     }
     return EvaluatorConfig(**{**defaults, **changes})

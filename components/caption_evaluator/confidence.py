@@ -1,0 +1,67 @@
+"""How sure the scores are, and what they are to be read against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from components.caption_evaluator import scoring
+from components.caption_evaluator.blessing import Interval
+from components.caption_evaluator.config import BootstrapConfig
+
+# A slice's own document frequencies would make its CIDEr-D another measure than that of the whole.
+_NOT_IN_SLICES = ("cider_d",)
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """Bootstrap intervals of one evaluation.
+
+    Attributes:
+      intervals: Slice to metric to score and interval; empty without a bootstrap.
+      differences: Metric to candidate minus baseline and interval; empty without a baseline.
+    """
+
+    intervals: Mapping[str, Mapping[str, Interval]]
+    differences: Mapping[str, Interval]
+
+
+def bootstrap(
+    candidate: scoring.ImageStatistics,
+    baseline: scoring.ImageStatistics | None,
+    slices: Mapping[str, Sequence[str]],
+    overall: str,
+    config: BootstrapConfig,
+) -> Confidence:
+    """Resamples images, for the scores, the slices and the difference to the baseline.
+
+    Args:
+      candidate: The candidate's statistics.
+      baseline: The baseline's, on the same images.
+      slices: Slice to the ids of its images.
+      overall: Name of the slice of all images.
+      config: How often and how sure.
+    """
+    if not config.samples:
+        return Confidence({}, {})
+    options = {
+        "resamples": config.samples,
+        "confidence": config.confidence,
+        "seed": config.seed,
+    }
+    intervals = {overall: _plain(scoring.bootstrap_intervals(candidate, **options))}
+    for name, ids in slices.items():
+        found = scoring.bootstrap_intervals(candidate.select(ids), **options)
+        intervals[name] = {
+            metric: interval
+            for metric, interval in _plain(found).items()
+            if metric not in _NOT_IN_SLICES
+        }
+    differences = (
+        {} if baseline is None else _plain(scoring.paired_bootstrap(candidate, baseline, **options))
+    )
+    return Confidence(intervals, differences)
+
+
+def _plain(intervals: Mapping[str, scoring.Interval]) -> dict[str, Interval]:
+    return {metric: Interval(*interval) for metric, interval in intervals.items()}

@@ -1,0 +1,195 @@
+"""What a report says, and that text from outside cannot break out of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tfx.types import standard_artifacts
+
+from components.caption_evaluator import context
+from components.caption_evaluator.blessing import (
+    Baseline,
+    BaselineStatus,
+    Interval,
+    Reason,
+    Verdict,
+)
+from components.caption_evaluator.charts import word_use
+from components.caption_evaluator.comparison import compare
+from components.caption_evaluator.gallery import (
+    BEST,
+    RANDOM,
+    WORST,
+    Picture,
+    choose,
+    make_gallery,
+    read_gallery,
+    write_gallery,
+)
+from components.caption_evaluator.report import read_history, render_report, warnings
+from components.caption_evaluator.summary import (
+    EvaluationSummary,
+    read_summary,
+    write_captions,
+    write_references,
+    write_summary,
+)
+from tests.artifacts import make_artifact, write_records
+from tests.components.caption_evaluator.walls import png, wall
+
+REFERENCES = {"1.png": ("a <b>red</b> wall",), "2.png": ("a blue wall", "blue")}
+CAPTIONS = {"1.png": "a <script>wall</script>", "2.png": ""}
+PICTURE = Picture("1.png", RANDOM, 0.5, CAPTIONS["1.png"], REFERENCES["1.png"], "data:,", 4, 3)
+
+
+def summary(**changes: Any) -> EvaluationSummary:
+    values: dict[str, Any] = {
+        "model_name": "walls",
+        "split": "test",
+        "split_fingerprint": "f00",
+        "image_count": 2,
+        "verdict": Verdict(False, (Reason("bleu_4 does not reach 0.3.", False),)),
+        "baseline": Baseline(BaselineStatus.NONE),
+        "scores": {
+            "all images": {"bleu_4": 0.25, "meteor": float("nan"), "mean_caption_length": 3.0},
+            "people: yes": {"bleu_4": 0.5, "meteor": None, "mean_caption_length": 2.0},
+        },
+        "slice_sizes": {"all images": 2, "people: yes": 1},
+        "intervals": {"all images": {"bleu_4": Interval(0.25, 0.2, 0.3)}},
+    }
+    return EvaluationSummary(**{**values, **changes})
+
+
+def test_verdict_comes_before_scores_and_scores_have_intervals() -> None:
+    page = render_report(summary(), CAPTIONS, REFERENCES, [PICTURE], None)
+    assert page.index("Not blessed") < page.index("bleu_4 does not reach 0.3.")
+    assert page.index("bleu_4 does not reach 0.3.") < page.index("25.0")
+    assert "[20.0, 30.0]" in page
+    assert "95% intervals" in page
+
+
+def test_text_from_outside_is_escaped() -> None:
+    page = render_report(summary(), CAPTIONS, REFERENCES, [PICTURE], None)
+    assert "a &lt;script&gt;wall" in page
+    assert "<script" not in page
+    assert "<b>red" not in page
+
+
+def test_not_a_number_survives_the_file_as_missing(tmp_path: Path) -> None:
+    write_summary(str(tmp_path), summary())
+    read = read_summary(str(tmp_path))
+    assert read.scores["all images"] == {
+        "bleu_4": 0.25,
+        "meteor": None,
+        "mean_caption_length": 3.0,
+    }
+    assert read.intervals["all images"]["bleu_4"] == Interval(0.25, 0.2, 0.3)
+
+
+def test_folder_without_an_evaluation_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="is no evaluation of a CaptionEvaluator"):
+        read_summary(str(tmp_path))
+
+
+def test_reader_is_told_what_was_left_out_and_who_is_better() -> None:
+    said = " ".join(
+        warnings(
+            summary(
+                undecodable={f"{i}.jpg": "" for i in range(7)},
+                empty=["2.png"],
+                refused=["2.png"],
+                context={context.NEAREST: {"bleu_4": 0.25}, context.HUMAN: {"bleu_4": 0.9}},
+            )
+        )
+    )
+    assert "0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg and 2 more" in said
+    assert "empty caption, since the model gave none: 2.png" in said
+    assert "model failed on these of them: 2.png" in said
+    assert "most similar training image scores as high in BLEU-4." in said
+
+
+def test_a_model_that_beats_the_nearest_neighbour_is_not_told_off() -> None:
+    assert warnings(summary(context={context.NEAREST: {"bleu_4": 0.24}})) == []
+
+
+def test_learning_curves_of_the_model_run(tmp_path: Path) -> None:
+    history = [{"epoch": epoch, "loss": 2.0 / epoch, "val_loss": 2.5 / epoch} for epoch in (1, 2)]
+    content = {"history": history, "best_epoch": 2}
+    (tmp_path / "history.json").write_text(json.dumps(content))
+    run = make_artifact(standard_artifacts.ModelRun, tmp_path)
+    page = render_report(summary(), CAPTIONS, REFERENCES, [], read_history([run]))
+    assert "Learning curves" in page
+    assert "nats per token" in page
+    assert read_history([]) is None
+
+
+def test_random_images_do_not_depend_on_the_scores() -> None:
+    ids = [f"{number}.png" for number in range(20)]
+    first = choose({key: float(row) for row, key in enumerate(ids)}, 3, seed=1)
+    second = choose({key: -float(row) for row, key in enumerate(ids)}, 3, seed=1)
+    assert [key for key, (group, _) in first.items() if group == RANDOM] == [
+        key for key, (group, _) in second.items() if group == RANDOM
+    ]
+    rest = [key for key in ids if first.get(key, ("",))[0] != RANDOM]
+    assert [key for key, (group, _) in first.items() if group == WORST] == rest[:3]
+    assert [key for key, (group, _) in first.items() if group == BEST] == rest[:-4:-1]
+
+
+def test_few_images_are_shown_once() -> None:
+    chosen = choose({"1": 0.1, "2": 0.2, "3": 0.3}, 2, seed=1)
+    assert sorted(chosen) == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("flat", [False, True], ids=["attention", "none to speak of"])
+def test_gallery_lays_attention_over_thumbnails(tmp_path: Path, flat: bool) -> None:
+    path = write_records(tmp_path / "records.gz", [wall("1.png", png("red"), ["a red wall"])])
+
+    def attention(_: bytes) -> tuple[list[str], np.ndarray]:
+        maps = np.full((2, 3, 3), 1 / 9, np.float32)
+        if not flat:
+            maps[0, 1, 1] = 0.9
+        return ["red", "wall"], maps
+
+    pictures = make_gallery(
+        [str(path)], {"1.png": (RANDOM, 0.5)}, REFERENCES, {"1.png": "red wall"}, None, attention
+    )
+    write_gallery(str(tmp_path), pictures)
+    (picture,) = read_gallery(str(tmp_path))
+    assert [word.text for word in picture.words] == ([] if flat else ["red", "wall"])
+    assert picture.thumbnail.startswith("data:image/jpeg;base64,")
+    assert picture.width > picture.height
+
+
+def test_word_use_shows_what_is_said_too_often() -> None:
+    svg = word_use(["a dog", "a dog"], ["a cat", "a dog"])
+    assert svg.index(">dog<") > svg.index(">cat<")
+    assert ' width="' not in svg.split(">", 1)[0]
+
+
+def evaluation(folder: Path, **changes: Any) -> str:
+    write_summary(str(folder), summary(**changes))
+    write_captions(str(folder), CAPTIONS)
+    write_references(str(folder), REFERENCES)
+    write_gallery(str(folder), [PICTURE])
+    return str(folder)
+
+
+def test_comparison_has_paired_differences(tmp_path: Path) -> None:
+    other = {"all images": {"bleu_4": 0.2}}
+    uris = [evaluation(tmp_path / "a"), evaluation(tmp_path / "b", scores=other)]
+    result = compare(uris)
+    assert result.differences["bleu_4"].value == pytest.approx(0.05)
+    # The captions are the same, so no resample differs.
+    assert (result.differences["bleu_4"].lower, result.differences["bleu_4"].upper) == (0.0, 0.0)
+    assert "+5.0" in result.html
+    assert [each.label for each in result.evaluations] == ["walls (1)", "walls (2)"]
+
+
+def test_evaluations_of_other_images_do_not_compare(tmp_path: Path) -> None:
+    uris = [evaluation(tmp_path / "a"), evaluation(tmp_path / "b", split_fingerprint="other")]
+    with pytest.raises(ValueError, match="only on the same images and references"):
+        compare(uris)
