@@ -1,5 +1,7 @@
 """The gRPC entry point, on the official stubs of tensorflow-serving-api."""
 
+# ruff: noqa: N802 - the methods have the names of the protocol
+
 from __future__ import annotations
 
 import asyncio
@@ -7,9 +9,11 @@ import logging
 
 import grpc
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
+    model_management_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
@@ -19,64 +23,23 @@ from serving.local import tensors
 from serving.local.predictor import Predictor
 from serving.local.status import Code, StatusError, invalid_argument
 
+_LOG = logging.getLogger("captioner.serving")
+
 _SERVICES = ("", "PredictionService", "ModelService")
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """`tensorflow.serving.PredictionService`."""
+    """`tensorflow.serving.PredictionService`; what it raises, `_Answers` tells the client."""
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
 
-    async def Predict(self, request, context):  # noqa: N802 - the name is the protocol's
-        try:
-            with self._predictor.metrics.request(self._served_name(request), "GRPC"):
-                return await self._predict(request, context.time_remaining())
-        except StatusError as error:
-            await context.abort(error.code, error.message)
+    async def Predict(self, request, context):
+        with self._predictor.metrics.request(self._served_name(request), "GRPC"):
+            return await self._predict(request, context.time_remaining())
 
-    async def GetModelMetadata(self, request, context):  # noqa: N802
-        try:
-            return self._metadata(request)
-        except StatusError as error:
-            await context.abort(error.code, error.message)
-
-    async def Classify(self, request, context):  # noqa: N802
-        await self._refuse(request, context, "classification", "tensorflow/serving/classify")
-
-    async def Regress(self, request, context):  # noqa: N802
-        await self._refuse(request, context, "regression", "tensorflow/serving/regress")
-
-    async def MultiInference(self, request, context):  # noqa: N802
-        if not request.tasks:
-            await context.abort(
-                Code.INVALID_ARGUMENT, "Inference request must contain at least one task"
-            )
-        await self._refuse(
-            request.tasks[0], context, "classification", request.tasks[0].method_name
-        )
-
-    async def _predict(self, request, timeout):
-        if not request.HasField("model_spec"):
-            raise invalid_argument("Missing ModelSpec")
-        inputs = {
-            alias: tensors.from_proto(proto, alias) for alias, proto in request.inputs.items()
-        }
-        prediction = await self._predictor.predict(
-            request.model_spec, inputs, output_filter=request.output_filter, timeout=timeout
-        )
-        response = predict_pb2.PredictResponse()
-        response.model_spec.name = request.model_spec.name
-        response.model_spec.signature_name = prediction.signature_name
-        response.model_spec.version.value = prediction.version
-        for alias, array in prediction.outputs.items():
-            dtype = tf.dtypes.as_dtype(prediction.signature.outputs[alias].dtype)
-            tensors.to_proto(array, response.outputs[alias], dtype)
-        return response
-
-    def _metadata(self, request):
-        if not request.HasField("model_spec"):
-            raise invalid_argument("Missing ModelSpec")
+    async def GetModelMetadata(self, request, context):
+        _require_spec(request)
         if not request.metadata_field:
             raise invalid_argument(
                 "GetModelMetadataRequest must specify at least one metadata_field"
@@ -94,12 +57,39 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         response.metadata["signature_def"].Pack(signature_map)
         return response
 
-    async def _refuse(self, request, context, kind, method_name):
-        try:
-            error = self._predictor.refuse_method(request.model_spec, kind, method_name)
-        except StatusError as not_served:
-            error = not_served
-        await context.abort(error.code, error.message)
+    async def Classify(self, request, context):
+        raise self._predictor.refuse_method(
+            request.model_spec, "classification", tf.saved_model.CLASSIFY_METHOD_NAME
+        )
+
+    async def Regress(self, request, context):
+        raise self._predictor.refuse_method(
+            request.model_spec, "regression", tf.saved_model.REGRESS_METHOD_NAME
+        )
+
+    async def MultiInference(self, request, context):
+        if not request.tasks:
+            raise invalid_argument("Inference request must contain at least one task")
+        raise self._predictor.refuse_method(
+            request.tasks[0].model_spec, "classification", request.tasks[0].method_name
+        )
+
+    async def _predict(self, request, timeout):
+        _require_spec(request)
+        inputs = {
+            alias: tensors.from_proto(proto, alias) for alias, proto in request.inputs.items()
+        }
+        prediction = await self._predictor.predict(
+            request.model_spec, inputs, output_filter=request.output_filter, timeout=timeout
+        )
+        response = predict_pb2.PredictResponse()
+        response.model_spec.name = request.model_spec.name
+        response.model_spec.signature_name = prediction.signature_name
+        response.model_spec.version.value = prediction.version
+        for alias, array in prediction.outputs.items():
+            dtype = tf.dtypes.as_dtype(prediction.signature.outputs[alias].dtype)
+            tensors.to_proto(array, response.outputs[alias], dtype)
+        return response
 
     def _served_name(self, request) -> str:
         """Names that are not served are not made metrics of: anybody may send any."""
@@ -113,24 +103,48 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     def __init__(self, predictor: Predictor) -> None:
         self._manager = predictor.manager
 
-    async def GetModelStatus(self, request, context):  # noqa: N802
-        try:
-            if not request.HasField("model_spec"):
-                raise invalid_argument("Missing ModelSpec")
-            return self._manager.status(request.model_spec)
-        except StatusError as error:
-            await context.abort(error.code, error.message)
+    async def GetModelStatus(self, request, context):
+        _require_spec(request)
+        return self._manager.status(request.model_spec)
 
-    async def HandleReloadConfigRequest(self, request, context):  # noqa: N802
-        from tensorflow_serving.apis import model_management_pb2
-
-        try:
-            await asyncio.get_running_loop().run_in_executor(
-                None, self._manager.configure, request.config
-            )
-        except StatusError as error:
-            await context.abort(error.code, error.message)
+    async def HandleReloadConfigRequest(self, request, context):
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self._manager.configure, request.config)
         return model_management_pb2.ReloadConfigResponse()
+
+
+class _Answers(grpc.aio.ServerInterceptor):
+    """Turns what a handler raises, and bytes that are no message, into status codes."""
+
+    async def intercept_service(self, continuation, handler_call_details):
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+
+        def deserialize(data: bytes):
+            try:
+                return handler.request_deserializer(data)
+            except DecodeError:
+                return None
+
+        async def answer(request, context):
+            if request is None:
+                await context.abort(Code.INTERNAL, "The request is no message of this method")
+            try:
+                return await handler.unary_unary(request, context)
+            except StatusError as error:
+                status = error
+            except Exception as error:
+                _LOG.exception("%s failed inside the server", handler_call_details.method)
+                status = StatusError(Code.INTERNAL, f"{type(error).__name__}: {error}")
+            return await context.abort(status.code, status.message)
+
+        return grpc.unary_unary_rpc_method_handler(answer, deserialize, handler.response_serializer)
+
+
+def _require_spec(request) -> None:
+    if not request.HasField("model_spec"):
+        raise invalid_argument("Missing ModelSpec")
 
 
 def make_server(
@@ -146,10 +160,8 @@ def make_server(
     Returns:
       The server, and its health service, which says NOT_SERVING until told.
     """
-    # A request that is no protobuf is the client's fault; grpc logs a traceback for each.
-    logging.getLogger("grpc._cython.cygrpc").setLevel(logging.CRITICAL)
-    logging.getLogger("grpc._common").setLevel(logging.CRITICAL)
     server = grpc.aio.server(
+        interceptors=[_Answers()],
         maximum_concurrent_rpcs=max_concurrent,
         options=[
             ("grpc.max_receive_message_length", max_message_bytes),

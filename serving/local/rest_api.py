@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 import zlib
 from collections.abc import Mapping
@@ -30,6 +31,8 @@ from serving.local.status import (
     StatusError,
     invalid_argument,
 )
+
+_LOG = logging.getLogger("captioner.serving")
 
 _ANY = re.compile(r"/v1/.*", re.IGNORECASE | re.DOTALL)
 _CHOICE = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
@@ -104,6 +107,11 @@ class RestApi:
             body = await self._dispatch(request, path)
         except StatusError as error:
             return _error_response(error)
+        except ClientDisconnect:
+            raise
+        except Exception as error:
+            _LOG.exception("%s %s failed inside the server", request.method, path)
+            return _error_response(StatusError(Code.INTERNAL, f"{type(error).__name__}: {error}"))
         return Response(body, media_type="application/json")
 
     async def _dispatch(self, request: Request, path: str) -> bytes:

@@ -23,6 +23,7 @@ def serving_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("serving")
     for name in ("captioner", "cnn_lstm", "resnet_gru"):
         saved_models.save_captioner(path / name, 1, word=name)
+    saved_models.save_captioner(path / "swapped", 1)
     saved_models.save_half_plus_two(path / "half_plus_two", HALF_VERSION)
     config.write_all(path)
     return path
@@ -35,6 +36,7 @@ def server(
     """The local server, with every model available."""
     endpoint = launcher.free_endpoint()
     argv = launcher.command("local", serving_dir, endpoint)
+    argv.append("--file_system_poll_wait_seconds=0.2")
     log = tmp_path_factory.mktemp("log") / "server.log"
     with launcher.running(argv, endpoint, log) as process:
         process.wait_until_available(config.find_models(serving_dir), timeout=60)

@@ -1,0 +1,108 @@
+"""Versions come and go under load."""
+
+from __future__ import annotations
+
+import collections
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import saved_models
+
+from serving.client import CallOptions, CaptionClient
+from serving.errors import ServingError
+from serving.launcher import Server
+from serving.local.storage import VersionDirectory
+from serving.wire import ModelVersion
+
+MODEL = "swapped"
+CLIENTS = 16
+RED = saved_models.image(saved_models.RED)
+
+
+class Load:
+    """Clients that ask without a pause and without a second try."""
+
+    def __init__(self, url: str) -> None:
+        self.answers: collections.Counter[str] = collections.Counter()
+        self.failures: list[str] = []
+        self._url = url
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(CLIENTS)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self) -> None:
+        options = CallOptions(timeout=60, attempts=1)
+        with CaptionClient(self._url, model=MODEL, options=options) as client:
+            while not self._stop.is_set():
+                try:
+                    caption = client.caption(RED)
+                except ServingError as error:
+                    self.failures.append(str(error))
+                    continue
+                self.answers[caption.text] += 1
+                if caption.text != f"a v{caption.version} scene in red":
+                    self.failures.append(f"version {caption.version} answered {caption.text!r}")
+
+
+def _wait_for(client: CaptionClient, version: int, state: str) -> ModelVersion:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for status in client.status():
+            if (status.version, status.state) == (version, state):
+                return status
+        time.sleep(0.05)
+    raise AssertionError(f"version {version} never was {state}: {client.status()}")
+
+
+@pytest.mark.slow(reason="ten versions are pushed one after the other, under load")
+def test_ten_swaps_and_a_broken_version_without_a_failed_request(
+    server: Server, serving_dir: Path
+) -> None:
+    base = serving_dir / MODEL
+    with (
+        CaptionClient(server.endpoint.grpc_url, model=MODEL) as client,
+        Load(server.endpoint.grpc_url) as load,
+    ):
+        for version in range(2, 12):
+            if version == 6:
+                saved_models.save_broken(base, 1000)
+                assert _wait_for(client, 1000, "END").error
+                shutil.rmtree(base / "1000")
+            saved_models.save_captioner(base, version)
+            _wait_for(client, version, "AVAILABLE")
+        _wait_for(client, 9, "END")
+
+    print(f"{sum(load.answers.values())} requests, {len(load.failures)} failed, {load.answers}")
+    assert load.failures == []
+    assert load.answers["a v1 scene in red"] > 0
+    assert load.answers["a v11 scene in red"] > 0
+
+
+def test_a_version_is_seen_when_it_is_whole(tmp_path: Path) -> None:
+    directory = VersionDirectory(tmp_path)
+    version = tmp_path / "0007"
+    (version / "variables").mkdir(parents=True)
+    (version / "variables/variables.index").write_bytes(b"1")
+    (tmp_path / "8.tmp").mkdir()
+    (tmp_path / "notes").mkdir()
+    assert directory.look() == {}
+
+    (version / "saved_model.pb").write_bytes(b"half")
+    assert directory.look() == {}, "it may still be growing"
+    (version / "saved_model.pb").write_bytes(b"half and the rest")
+    assert directory.look() == {}, "it was"
+    assert set(directory.look()) == {7}
+    shutil.rmtree(version)
+    assert directory.look() == {}
