@@ -34,7 +34,9 @@ class AddCoordinates(layers.Layer):
         return ops.concatenate([inputs, coordinates], axis=-1)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return (*input_shape[:-1], input_shape[-1] + 2)
+        *cells, channels = input_shape
+        assert channels is not None
+        return (*cells, channels + 2)
 
 
 def small_cnn(input_size: int) -> keras.Model:
