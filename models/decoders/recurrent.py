@@ -68,7 +68,14 @@ class RecurrentDecoder(keras.layers.Layer):
 
         self.feature_norm = keras.layers.LayerNormalization(name="feature_norm")
         self.feature_projection = keras.layers.Dense(units, activation="relu", name="features")
-        self.embedding = keras.layers.Embedding(vocabulary_size, embedding_dim, name="embedding")
+        # Of unit variance once scaled as input, and of unit norm as output weights (Vaswani et al.,
+        # 2017, section 3.4). With the far smaller default the first epochs learn next to nothing.
+        self.embedding = keras.layers.Embedding(
+            vocabulary_size,
+            embedding_dim,
+            embeddings_initializer=keras.initializers.RandomNormal(stddev=embedding_dim**-0.5),
+            name="embedding",
+        )
         recurrent = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}[cell]
         self.recurrent = recurrent(units, return_sequences=True, name=cell)
         self.initial_state = [
@@ -160,7 +167,7 @@ class RecurrentDecoder(keras.layers.Layer):
           Pair of hidden states, float [R, T, embedding_dim], from which `logits` predicts the word
           after each position, and attention weights, float [R, T, positions], or None.
         """
-        words = self.embedding_dropout(self.embedding(token_ids), training=training)
+        words = self.embedding_dropout(self._embed(token_ids), training=training)
         outputs = self.recurrent(words, initial_state=list(memory.state), training=training)
         return self._look(outputs, memory.grid, training)
 
@@ -178,7 +185,7 @@ class RecurrentDecoder(keras.layers.Layer):
           Pair of logits, float [N, K, vocabulary_size], and the new state.
         """
         batch, beams = ops.shape(token_ids)
-        words = ops.reshape(self.embedding(token_ids), (-1, self.embedding_dim))
+        words = ops.reshape(self._embed(token_ids), (-1, self.embedding_dim))
         flat = [ops.reshape(part, (-1, self.units)) for part in state]
         output, new_state = self.recurrent.cell(words, flat)
         shape = (batch, beams, self.units)
@@ -190,6 +197,9 @@ class RecurrentDecoder(keras.layers.Layer):
         if self.output_layer is not None:
             return self.output_layer(hidden)
         return ops.matmul(hidden, ops.transpose(self.embedding.embeddings)) + self.output_bias
+
+    def _embed(self, token_ids: Any) -> Any:
+        return self.embedding(token_ids) * self.embedding_dim**0.5
 
     def _look(self, outputs: Any, grid: tuple[Any, ...], training: bool) -> tuple[Any, Any]:
         weights = None
