@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -64,4 +65,8 @@ def bootstrap(
 
 
 def _plain(intervals: Mapping[str, scoring.Interval]) -> dict[str, Interval]:
-    return {metric: Interval(*interval) for metric, interval in intervals.items()}
+    return {
+        metric: Interval(*interval)
+        for metric, interval in intervals.items()
+        if not math.isnan(interval.value)
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -145,10 +146,14 @@ def summarize(
     sizes = {name: int(values.pop(EXAMPLE_COUNT)) for name, values in scores.items()}
     differences = {}
     if judged.baseline.status is BaselineStatus.COMPARABLE:
-        drawn = measured.confidence.differences
+        changes = {
+            metric: value - baseline_scores[metric] for metric, value in scores[OVERALL].items()
+        }
+        # Captions that are all empty have no distinct words, say; nothing differs from no number.
         differences = {
-            metric: drawn.get(metric, Interval(value - baseline_scores[metric]))
-            for metric, value in scores[OVERALL].items()
+            metric: measured.confidence.differences.get(metric, Interval(change))
+            for metric, change in changes.items()
+            if not math.isnan(change)
         }
     verdict = decide(
         judged.config,
