@@ -17,7 +17,7 @@ _STRENGTH = 0.65  # of the glow where the attention is largest
 
 
 def draw_attention(image: bytes, attention: Attention) -> Image.Image:
-    """Draws where the model looked at each word.
+    """Draws where the model looked at each word, as one sheet.
 
     Args:
       image: The encoded photograph.
@@ -26,22 +26,29 @@ def draw_attention(image: bytes, attention: Attention) -> Image.Image:
     Raises:
       ValueError: There are no words, so there is nothing to draw.
     """
-    if not attention.tokens:
+    panels = draw_panels(image, attention)
+    if not panels:
         raise ValueError("The caption is empty, so there is no attention to draw.")
-    with Image.open(io.BytesIO(image)) as opened:
-        photo = opened.convert("RGB")
-    photo.thumbnail((_PANEL, _PANEL))
-    columns = min(_COLUMNS, len(attention.tokens))
-    rows = -(-len(attention.tokens) // columns)
-    width, height = photo.width, photo.height + _LABEL
+    columns = min(_COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    width, height = panels[0][0].width, panels[0][0].height + _LABEL
     sheet = Image.new("RGB", (columns * width, rows * height), "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(16)
-    for index, (token, grid) in enumerate(zip(attention.tokens, attention.maps, strict=True)):
+    for index, (panel, token) in enumerate(panels):
         left, top = index % columns * width, index // columns * height
         draw.text((left + 4, top + 4), token, fill="black", font=font)
-        sheet.paste(overlay(photo, grid), (left, top + _LABEL))
+        sheet.paste(panel, (left, top + _LABEL))
     return sheet
+
+
+def draw_panels(image: bytes, attention: Attention) -> list[tuple[Image.Image, str]]:
+    """The photograph once for each word, brighter where the model looked, with the word."""
+    with Image.open(io.BytesIO(image)) as opened:
+        photo = opened.convert("RGB")
+    photo.thumbnail((_PANEL, _PANEL))
+    pairs = zip(attention.tokens, attention.maps, strict=True)
+    return [(overlay(photo, grid), token) for token, grid in pairs]
 
 
 def overlay(photo: Image.Image, grid: list[list[float]]) -> Image.Image:

@@ -1,0 +1,188 @@
+"""The local server against the bare SavedModel in the process, which is the limit.
+
+Latency is compared with one image per call, throughput with calls of a full batch. The bare model
+is called before and after every measurement, on the same cores, so that other load on the machine
+meets both; what is compared is the ratio.
+
+usage: python -m bench.serving [--model SAVED_MODEL] [--seconds 6] [--clients 1,4,16,64]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from serving import config, launcher
+from serving.client import AsyncCaptionClient, CallOptions
+
+MODEL = config.CHAMPION
+BATCH = config.BATCHING.max_batch_size
+WARM_UP_CALLS = 3
+
+
+@dataclass(frozen=True)
+class Bare:
+    """The SavedModel called in this process.
+
+    Attributes:
+      latency: Median of one image per call, in seconds.
+      throughput: Images per second in calls of a full batch.
+    """
+
+    latency: float
+    throughput: float
+
+
+@dataclass(frozen=True)
+class Served:
+    """One measurement of the server.
+
+    Attributes:
+      latencies: Seconds of every call.
+      throughput: Images per second.
+    """
+
+    latencies: Sequence[float]
+    throughput: float
+
+    def percentile(self, rank: float) -> float:
+        return float(np.percentile(self.latencies, rank))
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, help="default: ResNet-50 and GRU, random weights")
+    parser.add_argument("--seconds", type=float, default=6.0, help="per measurement")
+    parser.add_argument("--clients", default="1,4,16,64")
+    arguments = parser.parse_args()
+    clients = [int(number) for number in arguments.clients.split(",")]
+    with tempfile.TemporaryDirectory() as folder:
+        serving_dir = Path(folder)
+        saved_model = serving_dir / MODEL / "1"
+        if arguments.model:
+            shutil.copytree(arguments.model, saved_model)
+        else:
+            make_model(saved_model)
+        config.write_all(serving_dir)
+        Console().print(measure_all(serving_dir, saved_model, clients, arguments.seconds))
+
+
+def measure_all(
+    serving_dir: Path, saved_model: Path, clients: Sequence[int], seconds: float
+) -> Table:
+    """Measures every combination of batching, entry point and number of clients."""
+    table = Table(
+        "batching", "entry", "clients", "p50 ms", "p95 ms", "p99 ms", "images/s",
+        "p50 / bare", "throughput / bare batched",
+        title=f"local server against the bare SavedModel, batches of {BATCH}", box=None,
+    )  # fmt: skip
+    image = noise()
+    signature = tf.saved_model.load(str(saved_model)).signatures["serving_default"]
+    for batching in (False, True):
+        endpoint = launcher.free_endpoint()
+        argv = launcher.command("local", serving_dir, endpoint, batching=batching)
+        with launcher.running(argv, endpoint, serving_dir / "server.log") as server:
+            server.wait_until_available([MODEL], timeout=300)
+            for entry, url in (("gRPC", endpoint.grpc_url), ("REST", endpoint.rest_url)):
+                for number in clients:
+                    before = call_bare(signature, image, seconds / 2)
+                    served = asyncio.run(ask(url, image, number, seconds))
+                    after = call_bare(signature, image, seconds / 2)
+                    table.add_row(
+                        "on" if batching else "off", entry, str(number),
+                        *(f"{1e3 * served.percentile(rank):.1f}" for rank in (50, 95, 99)),
+                        f"{served.throughput:.1f}",
+                        f"{2 * served.percentile(50) / (before.latency + after.latency):.2f}",
+                        f"{2 * served.throughput / (before.throughput + after.throughput):.2f}",
+                    )  # fmt: skip
+    return table
+
+
+def call_bare(signature: Callable[..., object], image: bytes, seconds: float) -> Bare:
+    """Calls the SavedModel in this process, one image and a full batch in turns."""
+    one, batch = tf.constant([image]), tf.constant([image] * BATCH)
+    singles: list[float] = []
+    batches: list[float] = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or not batches:
+        for images, times in ((one, singles), (batch, batches)):
+            started = time.perf_counter()
+            signature(image_bytes=images)
+            times.append(time.perf_counter() - started)
+    return Bare(float(np.median(singles)), BATCH / float(np.median(batches)))
+
+
+async def ask(url: str, image: bytes, clients: int, seconds: float) -> Served:
+    """Clients that ask without a pause."""
+    latencies: list[float] = []
+    async with AsyncCaptionClient(url, model=MODEL, options=CallOptions(300, 1)) as client:
+        for _ in range(WARM_UP_CALLS):
+            await client.caption(image)
+        end = time.perf_counter() + seconds
+
+        async def work() -> None:
+            while time.perf_counter() < end:
+                started = time.perf_counter()
+                await client.caption(image)
+                latencies.append(time.perf_counter() - started)
+
+        started = time.perf_counter()
+        await asyncio.gather(*(work() for _ in range(clients)))
+        return Served(latencies, len(latencies) / (time.perf_counter() - started))
+
+
+def make_model(folder: Path) -> None:
+    """Exports ResNet-50 and GRU with random weights, as a Trainer would."""
+    from models.captioner import build_captioner
+    from models.config import SPECIAL_TOKENS, RunConfig, parse
+    from models.encoders import build_encoder
+    from models.export import export
+    from models.vocabulary import Vocabulary
+
+    run = parse(
+        RunConfig,
+        {
+            "model_name": "resnet_gru",
+            "model": {"encoder": {"name": "resnet50", "weights": None}, "decoder": {}},
+            "text": {},
+            "trainer": {},
+            "decoding": {},
+            "code_fingerprint": "",
+            "checkpoint_root": "",
+        },
+    )
+    encoder = build_encoder(run.model.encoder)
+    vocabulary = Vocabulary(SPECIAL_TOKENS + tuple(f"word{index}" for index in range(2000)))
+    captioner = build_captioner(run.model, encoder, vocabulary.size)
+    export(str(folder), captioner, encoder, vocabulary, run, training={})
+
+
+def noise() -> bytes:
+    """A photograph-sized JPEG."""
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).resize((640, 480), Image.Resampling.BICUBIC).save(file, "JPEG")
+    return file.getvalue()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""`captioner demo`: the web page."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from pipeline.errors import UserError
+
+HELP = "a web page: drop a photograph, see what both models say and where they look"
+EXAMPLES = """\
+examples:
+  captioner serve &
+  captioner demo                       then open http://127.0.0.1:7860
+  captioner demo --server grpc://10.0.0.5:8500 --models resnet_gru
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--server", default="grpc://127.0.0.1:8500", metavar="URL",
+        help="grpc://HOST:PORT or http://HOST:PORT (default: grpc://127.0.0.1:8500)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--models", nargs="+", default=["cnn_lstm", "resnet_gru"], metavar="NAME",
+        help="models shown side by side (default: cnn_lstm resnet_gru)",
+    )  # fmt: skip
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=7860, help="port (default: 7860)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    try:
+        from serving import demo
+        from serving.transports import connect
+    except ImportError as error:
+        raise UserError(f"The page needs the extras `demo` and `client` ({error}).") from error
+    try:
+        connect(arguments.server).close()
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    print(f"http://{arguments.host}:{arguments.port}  (end it with Ctrl-C)", flush=True)
+    try:
+        page = demo.Page(arguments.server, arguments.models)
+        demo.launch(demo.build(page), host=arguments.host, port=arguments.port)
+    except OSError as error:
+        raise UserError(str(error)) from error
+    return 0

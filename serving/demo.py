@@ -1,0 +1,169 @@
+"""A web page for people: drop a photograph, see what both models say and where they look.
+
+It is a client like any other: the models are on a server, and when that is away the page says so.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+from PIL import Image, UnidentifiedImageError
+
+from serving.attention_image import draw_panels
+from serving.client import CallOptions, CaptionClient
+from serving.errors import ServingError
+
+TITLE = "tfx-captioner"
+_REFRESH_SECONDS = 5
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG")
+_OPTIONS = CallOptions(timeout=30, attempts=2)
+_STATUS_OPTIONS = CallOptions(timeout=3, attempts=1)
+# The themes' own fonts would be fetched from the Internet.
+_THEME_FONT = ["system-ui", "sans-serif"]
+_CSS = ".caption {font-size: 1.35rem; min-height: 2.2rem} footer {display: none !important}"
+
+Panel = tuple[str, list[list[str]], list[tuple[Image.Image, str]]]
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the page asks.
+
+    Attributes:
+      url: Address of the server.
+      models: Names of the models shown side by side.
+    """
+
+    url: str
+    models: Sequence[str]
+
+    def status(self) -> str:
+        """The served versions, or that the server is away, as Markdown."""
+        lines = []
+        for model in self.models:
+            try:
+                with CaptionClient(self.url, model=model, options=_STATUS_OPTIONS) as client:
+                    versions = client.status()
+            except ServingError as error:
+                if error.code == "NOT_FOUND":
+                    lines.append(f"**{model}**: not served")
+                    continue
+                return (
+                    f"### ⚠️ The server at {self.url} is away\n"
+                    "Start it with `captioner serve`; this page comes back by itself."
+                )
+            served = [str(v.version) for v in versions if v.state == "AVAILABLE"]
+            lines.append(f"**{model}**: version {', '.join(served) or '(none available)'}")
+        return f"Served by {self.url}: " + " · ".join(lines)
+
+    def explain(self, path: str | None, model: str) -> Panel:
+        """Caption, alternatives and attention of one model."""
+        if path is None:
+            return "", [], []
+        try:
+            image = _read(Path(path))
+            with CaptionClient(self.url, model=model, options=_OPTIONS) as client:
+                beams = client.beams(image)
+                attention = client.attention(image)
+        except ServingError as error:
+            away = error.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+            return (f"⚠️ {'The server is away' if away else error.message}"), [], []
+        except (OSError, UnidentifiedImageError) as error:
+            return f"⚠️ This is no photograph that can be read: {error}", [], []
+        best = beams[0]
+        if not best.text:
+            return "⚠️ No caption: this is no JPEG or PNG.", [], []
+        version = "" if best.version is None else f" · version {best.version}"
+        rows = [[beam.text, f"{beam.score:.3f}"] for beam in beams]
+        return (
+            f"{best.text}\n\n<small>{model}{version}</small>",
+            rows,
+            draw_panels(image, attention),
+        )
+
+
+def build(page: Page) -> gr.Blocks:
+    """The page, to be launched with `launch`."""
+    with gr.Blocks(title=TITLE, analytics_enabled=False) as app:
+        gr.Markdown(f"# {TITLE}\nDrop a photograph: both models caption it.")
+        status = gr.Markdown(elem_id="status")
+        # The file goes to the server as it is; any image mode will do.
+        photo = gr.Image(
+            type="filepath",
+            image_mode=None,
+            sources=["upload", "clipboard"],
+            label="photograph",
+            height=320,
+            elem_id="photo",
+        )
+        with gr.Row():
+            for model in page.models:
+                _add_column(page, model, photo)
+        gr.Timer(_REFRESH_SECONDS).tick(page.status, outputs=status, show_progress="hidden")
+        app.load(page.status, outputs=status)
+    return app
+
+
+def launch(
+    app: gr.Blocks, *, host: str = "127.0.0.1", port: int = 7860, block: bool = True
+) -> None:
+    """Serves the page.
+
+    Raises:
+      OSError: The port is taken.
+    """
+    app.launch(
+        server_name=host,
+        server_port=port,
+        theme=gr.themes.Default(font=_THEME_FONT, font_mono=["monospace"]),
+        css=_CSS,
+        quiet=True,
+        share=False,
+        ssr_mode=False,
+        prevent_thread_lock=not block,
+    )
+
+
+def _add_column(page: Page, model: str, photo: gr.Image) -> None:
+    with gr.Column():
+        gr.Markdown(f"### {model}")
+        caption = gr.Markdown(elem_classes="caption", elem_id=f"caption-{model}")
+        beams = gr.Dataframe(
+            headers=["alternatives", "score"],
+            datatype=["str", "str"],
+            column_widths=["80%", "20%"],
+            label="alternatives, by length-normalised log-probability",
+            interactive=False,
+            wrap=True,
+            elem_id=f"beams-{model}",
+        )
+        gallery = gr.Gallery(
+            label="where it looked, word by word",
+            columns=4,
+            object_fit="contain",
+            height="auto",
+            buttons=[],
+            elem_id=f"attention-{model}",
+        )
+    photo.change(
+        lambda path: page.explain(path, model),
+        inputs=photo,
+        outputs=[caption, beams, gallery],
+        show_progress="minimal",
+        concurrency_limit=4,
+    )
+
+
+def _read(path: Path) -> bytes:
+    """JPEG and PNG as they are; what else a browser shows, as PNG."""
+    content = path.read_bytes()
+    if content.startswith(_SIGNATURES):
+        return content
+    with Image.open(io.BytesIO(content)) as image:
+        file = io.BytesIO()
+        image.convert("RGB").save(file, "PNG")
+    return file.getvalue()
