@@ -39,9 +39,9 @@ def code_fingerprint(*modules: str, root: Path = _ROOT) -> str:
         if module not in finder.modules:
             raise ImportError(f"{module} is not a module of {root}.")
     digest = hashlib.sha256()
-    for name, module in sorted(finder.modules.items()):
-        if name.split(".")[0] not in ROOMS or not module.__file__:
+    for name, reached in sorted(finder.modules.items()):
+        if name.split(".")[0] not in ROOMS or not reached.__file__:
             continue
-        tree = ast.parse(Path(module.__file__).read_bytes())
+        tree = ast.parse(Path(reached.__file__).read_bytes())
         digest.update(f"{name}\n{ast.dump(tree)}\n".encode())
     return digest.hexdigest()[:16]
