@@ -34,7 +34,7 @@ from tfx.orchestration.pipeline import Pipeline
 
 from kubeflow import entrypoint
 from kubeflow.config import KubeflowConfig, load_settings, match_nodes
-from kubeflow.spec import Spec, adapt, platform_spec
+from kubeflow.spec import Spec, adapt, check_importable, platform_spec
 from pipeline.configs import PipelineConfig, load_config
 from pipeline.errors import UserError
 from pipeline.pipeline import Locations, Previous, create_pipeline
@@ -83,6 +83,7 @@ class Runner(KubeflowV2DagRunner):
         Raises:
           UserError: The pipeline cannot run on this back end.
         """
+        check_importable(pipeline.components)
         _set_beam_arguments(pipeline, self._settings)
         job: Spec = super().run(pipeline, parameter_values, write_out=False)
         job["pipelineSpec"] = adapt(job["pipelineSpec"], self._settings)

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import yaml
+from tfx.dsl.components.base.base_node import BaseNode
+from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
 from tfx.utils import import_utils
 
 from kubeflow.config import KubeflowConfig, NodeResources, match_nodes
@@ -42,7 +43,6 @@ def adapt(spec: Mapping[str, Any], settings: KubeflowConfig) -> Spec:
       UserError: A node cannot run there, or a setting names no node.
     """
     adapted: Spec = copy.deepcopy(dict(spec))
-    check_importable(adapted)
     _forbid_caching(adapted)
     _set_resources(adapted, settings.resources)
     adapted["defaultPipelineRoot"] = settings.pipeline_root
@@ -78,33 +78,38 @@ def containers(spec: Mapping[str, Any]) -> Iterator[tuple[str, Spec]]:
             yield label, executor["container"]
 
 
-def check_importable(spec: Mapping[str, Any]) -> None:
-    """Looks up every class the containers will look up by its dotted path.
+def check_importable(nodes: Iterable[BaseNode]) -> None:
+    """Looks up every class that the containers will look up by its dotted path.
+
+    Args:
+      nodes: Of the pipeline.
 
     Raises:
       UserError: An executor or an artifact type is not where its path says.
     """
-    for node, executor in _executors_by_node(spec).items():
-        path = _executor_class(executor)
-        if path:
-            _check_path(path, f"node {node}: its executor")
-    for node, component in spec["components"].items():
-        for definitions in ("inputDefinitions", "outputDefinitions"):
-            for key, artifact in component.get(definitions, {}).get("artifacts", {}).items():
-                title = yaml.safe_load(artifact["artifactType"]["instanceSchema"])["title"]
-                if not title.startswith("tfx."):
-                    _check_path(title, f"node {node}: the type of its `{key}`")
+    for node in nodes:
+        if isinstance(node.executor_spec, ExecutorClassSpec):
+            executor = node.executor_spec.executor_class
+            path = f"{executor.__module__}.{executor.__qualname__}"
+            _check_path(path, executor, f"node {node.id}: its executor")
+        for key, channel in {**node.inputs, **node.outputs}.items():
+            kind = channel.type
+            if not kind.__module__.startswith("tfx."):
+                _check_path(kind.TYPE_NAME, kind, f"node {node.id}: the type of its `{key}`")
 
 
-def _check_path(path: str, what: str) -> None:
+def _check_path(path: str, expected: type, what: str) -> None:
+    problem = "it is defined in a script" if expected.__module__ == "__main__" else ""
     try:
-        import_utils.import_class_by_path(path)
+        if import_utils.import_class_by_path(path) is not expected:
+            problem = problem or "another class is there"
     except (AttributeError, ImportError, ValueError) as error:
+        problem = problem or str(error)
+    if problem:
         raise UserError(
             f"{what} must be importable by its dotted path in the image, from a module of an "
-            f"installed package and not from inside a function or a script. Received: {path} "
-            f"({error})."
-        ) from error
+            f"installed package. Received: {path} ({problem})."
+        )
 
 
 def _executor_class(executor: Mapping[str, Any]) -> str:

@@ -90,7 +90,7 @@ def test_recurring_run_has_schedule_and_no_overlap(api: str) -> None:
     assert submission.run_id == "c1"
     job = json.loads(_Api.posted["recurringruns"])
     assert job["trigger"]["cron_schedule"]["cron"] == "0 0 2 * * 0"
-    assert job["max_concurrency"] == "1"
+    assert job["max_concurrency"] == 1
 
 
 def test_settings_of_vertex_are_refused(api: str) -> None:

@@ -1,0 +1,191 @@
+"""The manifests: built by Kustomize, valid by Kubernetes' schemas, and fitting together."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from google.protobuf import text_format
+
+from kubeflow.config import load_settings
+from serving import config as serving_config
+from serving import messages
+
+ROOT = Path(__file__).resolve().parents[2]
+MANIFESTS = ROOT / "kubeflow"
+OVERLAYS = ("serving/base", "serving/gcs", "recurring", "storage/minio")
+# Of kinds that clusters add, Kubernetes has no schemas.
+CUSTOM = ("serving/kserve", "serving/prometheus-operator")
+VALIDATOR = "kubernetes-validate==1.37.0"
+KUBERNETES = "1.31"
+
+Manifest = dict[str, Any]
+
+
+@functools.cache
+def build(overlay: str) -> str:
+    """What `kubectl apply -k` would send."""
+    if not shutil.which("kubectl"):
+        pytest.skip("needs kubectl, which has Kustomize in it")
+    result = subprocess.run(
+        ["kubectl", "kustomize", "--load-restrictor=LoadRestrictionsNone", MANIFESTS / overlay],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def by_kind(overlay: str) -> dict[str, Manifest]:
+    """The resources of an overlay that has one of each kind."""
+    return {resource["kind"]: resource for resource in yaml.safe_load_all(build(overlay))}
+
+
+@pytest.fixture(autouse=True)
+def _credentials(request: pytest.FixtureRequest) -> Any:
+    """MinIO's overlay reads a file that is not in git."""
+    example = MANIFESTS / "storage/minio/credentials.env.example"
+    target = example.with_suffix("")
+    made = not target.exists()
+    if made:
+        shutil.copy(example, target)
+    yield
+    if made:
+        target.unlink()
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_resources_are_valid_by_the_schemas_of_kubernetes(overlay: str, tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.yaml"
+    manifest.write_text(build(overlay), encoding="utf-8")
+    # In an environment of its own: where it is installed, kubernetes imports it, for seconds.
+    tool = [ROOT / "scripts/uv", "tool", "run", "--quiet", "--from", VALIDATOR]
+    if importlib.util.find_spec("kubernetes_validate"):
+        tool = []
+    result = subprocess.run(
+        [*tool, "kubernetes-validate", "--strict", "-k", KUBERNETES, manifest],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "Failed to fetch" in result.stderr or "resolve dependencies" in result.stderr:
+        pytest.skip(f"{VALIDATOR} could not be fetched")
+    assert result.returncode == 0, result.stdout + result.stderr
+    count = len(list(yaml.safe_load_all(build(overlay))))
+    assert result.stdout.count(" passed for resource ") == count, result.stdout
+
+
+@pytest.mark.parametrize("overlay", CUSTOM)
+def test_resources_of_added_kinds_are_built(overlay: str) -> None:
+    for resource in yaml.safe_load_all(build(overlay)):
+        assert {"apiVersion", "kind", "metadata", "spec"} == set(resource)
+
+
+def test_everything_selects_the_pods_of_the_deployment() -> None:
+    resources = by_kind("serving/base")
+    pod = resources["Deployment"]["spec"]["template"]
+    labels = pod["metadata"]["labels"].items()
+    selectors = [
+        resources["Deployment"]["spec"]["selector"]["matchLabels"],
+        resources["Service"]["spec"]["selector"],
+        resources["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
+        resources["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"],
+    ]
+    assert all(selector.items() <= labels for selector in selectors)
+    target = resources["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]
+    assert (target["kind"], target["name"]) == (
+        "Deployment",
+        resources["Deployment"]["metadata"]["name"],
+    )
+    # A budget that all of the fewest pods are needed for would block every drain.
+    assert (
+        resources["PodDisruptionBudget"]["spec"]["minAvailable"]
+        < resources["HorizontalPodAutoscaler"]["spec"]["minReplicas"]
+    )
+
+
+def test_ports_configuration_and_volume_exist() -> None:
+    resources = by_kind("serving/base")
+    pod = resources["Deployment"]["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    ports = {port["name"] for port in container["ports"]}
+    assert {port["targetPort"] for port in resources["Service"]["spec"]["ports"]} == ports
+    for rule in resources["NetworkPolicy"]["spec"]["ingress"]:
+        assert {port["port"] for port in rule["ports"]} <= ports
+    backend = resources["Ingress"]["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]
+    assert backend["name"] == resources["Service"]["metadata"]["name"]
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    assert {mount["name"] for mount in container["volumeMounts"]} == set(volumes)
+    assert volumes["config"]["configMap"]["name"] == resources["ConfigMap"]["metadata"]["name"]
+    claim = volumes["models"]["persistentVolumeClaim"]["claimName"]
+    assert claim == resources["PersistentVolumeClaim"]["metadata"]["name"]
+    flags = [flag for flag in container["args"] if "_file=/" in flag]
+    assert {flag.rsplit("/", 1)[1] for flag in flags} == set(resources["ConfigMap"]["data"])
+
+
+def test_models_are_read_from_where_the_pipeline_pushes_them() -> None:
+    settings = load_settings("kubeflow")
+    resources = by_kind("serving/base")
+    pod = resources["Deployment"]["spec"]["template"]["spec"]
+    mount = next(m for m in pod["containers"][0]["volumeMounts"] if m["name"] == "models")
+    assert settings.volume_claim == resources["PersistentVolumeClaim"]["metadata"]["name"]
+    assert settings.serving == f"{settings.volume_path}/{mount['subPath']}"
+    models = text_format.Parse(
+        resources["ConfigMap"]["data"]["models.config"], messages.ModelServerConfig()
+    )
+    paths = {model.name: model.base_path for model in models.model_config_list.config}
+    assert paths == {serving_config.CHAMPION: f"{mount['mountPath']}/{serving_config.CHAMPION}"}
+    storage = by_kind("serving/kserve")["InferenceService"]["spec"]["predictor"]["model"]
+    assert storage["storageUri"] == (
+        f"pvc://{settings.volume_claim}/{mount['subPath']}/{serving_config.CHAMPION}"
+    )
+
+
+def test_configuration_is_that_of_the_serving_room() -> None:
+    data = by_kind("serving/base")["ConfigMap"]["data"]
+    assert serving_config.BatchingParameters.from_text(data["batching.config"]) == (
+        serving_config.BATCHING
+    )
+    assert f'"{serving_config.METRICS_PATH}"' in data["monitoring.config"]
+    pod = by_kind("serving/base")["Deployment"]["spec"]["template"]
+    scrape = pod["metadata"]["annotations"]
+    assert scrape["prometheus.io/path"] == serving_config.METRICS_PATH
+
+
+def test_a_rolling_update_loses_no_request() -> None:
+    deployment = by_kind("serving/base")["Deployment"]["spec"]
+    assert deployment["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    pod = deployment["template"]["spec"]
+    container = pod["containers"][0]
+    pause = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+    # TF Serving gives a REST request 30 s at the most.
+    assert pod["terminationGracePeriodSeconds"] >= pause + 30
+    # Without a version that is loaded this answers with an error; the status would not.
+    assert container["readinessProbe"]["httpGet"]["path"].endswith("/metadata")
+
+
+def test_buckets_need_no_volume() -> None:
+    resources = by_kind("serving/gcs")
+    pod = resources["Deployment"]["spec"]["template"]["spec"]
+    assert "PersistentVolumeClaim" not in resources
+    assert {volume["name"] for volume in pod["volumes"]} == {"config", "tmp"}
+    assert "gs://BUCKET/models/captioner" in resources["ConfigMap"]["data"]["models.config"]
+
+
+def test_the_recurring_run_uses_the_settings_it_mounts() -> None:
+    resources = by_kind("recurring")
+    job = resources["CronJob"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    mounted = job["volumes"][1]["configMap"]["name"]
+    assert mounted == resources["ConfigMap"]["metadata"]["name"]
+    settings = yaml.safe_load(resources["ConfigMap"]["data"]["cluster.yaml"])
+    command = job["containers"][0]["command"]
+    assert "--settings=/etc/captioner/cluster.yaml" in command
+    assert job["initContainers"][0]["command"][-1] == settings["records"]
+    assert job["serviceAccountName"] == settings["service_account"]
