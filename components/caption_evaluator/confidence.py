@@ -45,23 +45,33 @@ def bootstrap(
     """
     if not config.samples:
         return Confidence({}, {})
-    options = {
-        "resamples": config.samples,
-        "confidence": config.confidence,
-        "seed": config.seed,
-    }
-    intervals = {overall: _plain(scoring.bootstrap_intervals(candidate, **options))}
+
+    def intervals_of(statistics: scoring.ImageStatistics) -> dict[str, Interval]:
+        return _plain(
+            scoring.bootstrap_intervals(
+                statistics,
+                resamples=config.samples,
+                confidence=config.confidence,
+                seed=config.seed,
+            )
+        )
+
+    intervals = {overall: intervals_of(candidate)}
     for name, ids in slices.items():
-        found = scoring.bootstrap_intervals(candidate.select(ids), **options)
+        found = intervals_of(candidate.select(ids))
         intervals[name] = {
-            metric: interval
-            for metric, interval in _plain(found).items()
-            if metric not in _NOT_IN_SLICES
+            metric: interval for metric, interval in found.items() if metric not in _NOT_IN_SLICES
         }
-    differences = (
-        {} if baseline is None else _plain(scoring.paired_bootstrap(candidate, baseline, **options))
+    if baseline is None:
+        return Confidence(intervals, {})
+    differences = scoring.paired_bootstrap(
+        candidate,
+        baseline,
+        resamples=config.samples,
+        confidence=config.confidence,
+        seed=config.seed,
     )
-    return Confidence(intervals, differences)
+    return Confidence(intervals, _plain(differences))
 
 
 def _plain(intervals: Mapping[str, scoring.Interval]) -> dict[str, Interval]:

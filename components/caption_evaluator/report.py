@@ -222,7 +222,6 @@ def _description(summary: EvaluationSummary) -> dict[str, Any]:
     columns: dict[str, MetricValues] = {summary.model_name: summary.scores[OVERALL]}
     if summary.baseline_scores:
         columns["baseline"] = summary.baseline_scores
-    columns |= summary.context
     metrics = [name for name in summary.scores[OVERALL] if name not in RANKING_METRICS]
     return {
         "headings": list(columns),
@@ -261,6 +260,8 @@ def _slices(summary: EvaluationSummary) -> dict[str, Any]:
                 ],
             }
             for name, values in summary.scores.items()
+            # A slice that holds every image says nothing of its own.
+            if name == OVERALL or summary.slice_sizes.get(name) != summary.image_count
         ],
     }
 

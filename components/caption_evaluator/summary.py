@@ -21,7 +21,7 @@ REFERENCES_FILE = "references.json"
 OVERALL = "all images"
 
 # Metric to value; None where the metric is not a number.
-MetricValues = dict[str, float | None]
+MetricValues = Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -55,18 +55,18 @@ class EvaluationSummary:
     image_count: int
     verdict: Verdict
     baseline: Baseline
-    scores: dict[str, MetricValues]
-    slice_sizes: dict[str, int] = dataclasses.field(default_factory=dict)
+    scores: Mapping[str, MetricValues]
+    slice_sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
     baseline_scores: MetricValues = dataclasses.field(default_factory=dict)
-    intervals: dict[str, dict[str, Interval]] = dataclasses.field(default_factory=dict)
+    intervals: Mapping[str, Mapping[str, Interval]] = dataclasses.field(default_factory=dict)
     confidence: float = 0.95
-    differences: dict[str, Interval] = dataclasses.field(default_factory=dict)
-    context: dict[str, MetricValues] = dataclasses.field(default_factory=dict)
-    unavailable: dict[str, str] = dataclasses.field(default_factory=dict)
-    undecodable: dict[str, str] = dataclasses.field(default_factory=dict)
+    differences: Mapping[str, Interval] = dataclasses.field(default_factory=dict)
+    context: Mapping[str, MetricValues] = dataclasses.field(default_factory=dict)
+    unavailable: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    undecodable: Mapping[str, str] = dataclasses.field(default_factory=dict)
     refused: list[str] = dataclasses.field(default_factory=list)
     empty: list[str] = dataclasses.field(default_factory=list)
-    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def interval(self, metric: str, slice_name: str = OVERALL) -> Interval | None:
         """The bootstrap interval of a metric, where there is one."""

@@ -1,0 +1,94 @@
+"""`captioner report` and `captioner compare`, on the folders a run leaves."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from components.caption_evaluator.blessing import Baseline, BaselineStatus, Reason, Verdict
+from components.caption_evaluator.gallery import write_gallery
+from components.caption_evaluator.summary import (
+    EvaluationSummary,
+    write_captions,
+    write_references,
+    write_summary,
+)
+from pipeline.cli import main
+
+
+def evaluated(root: Path, model: str, execution: int, bleu_4: float, split: str = "same") -> Path:
+    """An evaluation where a run of the pipeline puts it; a later execution is younger."""
+    folder = root / "artifacts" / f"CaptionEvaluator.{model}" / "evaluation" / str(execution)
+    summary = EvaluationSummary(
+        model_name=model,
+        split="test",
+        split_fingerprint=split,
+        image_count=1,
+        verdict=Verdict(True, (Reason("bleu_4 reaches 0.1.", True),)),
+        baseline=Baseline(BaselineStatus.NONE),
+        scores={"all images": {"bleu_4": bleu_4}},
+    )
+    write_summary(str(folder), summary)
+    write_captions(str(folder), {"1.jpg": "a dog"})
+    write_references(str(folder), {"1.jpg": ["a dog runs"]})
+    write_gallery(str(folder), [])
+    os.utime(folder / "verdict.json", (execution, execution))
+    return folder
+
+
+def test_report_prints_the_newest_of_each_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    evaluated(Path("runs/older"), "cnn_lstm", 3, 0.1)
+    evaluated(Path("runs/newer"), "cnn_lstm", 9, 0.1)
+    newest = evaluated(Path("runs/newer"), "cnn_lstm", 12, 0.1)
+    other = evaluated(Path("runs/newer"), "resnet_gru", 7, 0.1)
+    compared = Path("runs/newer/artifacts/ModelSelector/blessing/15/comparison.html")
+    compared.parent.mkdir(parents=True)
+    compared.touch()
+    assert main(["report"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        str(compared),
+        str(newest / "report.html"),
+        str(other / "report.html"),
+    ]
+    assert main(["report", "runs/older"]) == 0
+    assert "older" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["report"], ["report", "nowhere"]])
+def test_report_without_an_evaluation_says_what_makes_one(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert "`captioner run` makes one" in capsys.readouterr().err
+
+
+def test_compare_prints_scores_and_writes_the_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluated(tmp_path / "a", "cnn_lstm", 1, 0.25)
+    second = evaluated(tmp_path / "b", "resnet_gru", 1, 0.3)
+    page = tmp_path / "page.html"
+    assert main(["compare", str(tmp_path / "a"), str(second), "--out", str(page)]) == 0
+    printed = capsys.readouterr().out
+    assert "25.0" in printed
+    assert "30.0" in printed
+    assert "-5.0" in printed
+    assert "cnn_lstm and resnet_gru" in page.read_text()
+
+
+def test_compare_of_other_images_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluated(tmp_path / "a", "cnn_lstm", 1, 0.25)
+    evaluated(tmp_path / "b", "cnn_lstm", 1, 0.3, split="other")
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 2
+    assert "same images and references" in capsys.readouterr().err
