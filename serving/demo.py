@@ -24,7 +24,9 @@ _OPTIONS = CallOptions(timeout=30, attempts=2)
 _STATUS_OPTIONS = CallOptions(timeout=3, attempts=1)
 # The themes' own fonts would be fetched from the Internet.
 _THEME_FONT = ["system-ui", "sans-serif"]
-_CSS = ".caption {font-size: 1.35rem; min-height: 2.2rem} footer {display: none !important}"
+_CSS = (
+    ".caption p {font-size: 1.35rem} .caption {min-height: 5rem} footer {display: none !important}"
+)
 
 Panel = tuple[str, list[list[str]], list[tuple[Image.Image, str]]]
 
@@ -77,10 +79,10 @@ class Page:
         best = beams[0]
         if not best.text:
             return "⚠️ No caption: this is no JPEG or PNG.", [], []
-        version = "" if best.version is None else f" · version {best.version}"
+        version = "" if best.version is None else f"version {best.version}"
         rows = [[beam.text, f"{beam.score:.3f}"] for beam in beams]
         return (
-            f"{best.text}\n\n<small>{model}{version}</small>",
+            f"{best.text}\n\n<small>{version}</small>",
             rows,
             draw_panels(image, attention),
         )
@@ -141,8 +143,9 @@ def _add_column(page: Page, model: str, photo: gr.Image) -> None:
             wrap=True,
             elem_id=f"beams-{model}",
         )
+        gr.Markdown("where it looked, word by word")
         gallery = gr.Gallery(
-            label="where it looked, word by word",
+            show_label=False,
             columns=4,
             object_fit="contain",
             height="auto",

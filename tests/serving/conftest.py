@@ -39,5 +39,5 @@ def server(
     argv.append("--file_system_poll_wait_seconds=0.2")
     log = tmp_path_factory.mktemp("log") / "server.log"
     with launcher.running(argv, endpoint, log) as process:
-        process.wait_until_available(config.find_models(serving_dir), timeout=60)
+        process.wait_until_available(config.find_models(serving_dir), timeout=240)
         yield process

@@ -1,0 +1,213 @@
+"""The commands of a person who serves and asks, on a server of their own."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import saved_models
+from PIL import Image
+
+from pipeline import cli
+from serving import config, launcher
+from serving.launcher import Server, free_endpoint
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(saved_models.image(saved_models.RED, size=64, form="JPEG"))
+    return path
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "http"])
+def test_caption_by_a_server(
+    scheme: str, server: Server, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = server.endpoint.grpc_url if scheme == "grpc" else server.endpoint.rest_url
+    assert cli.main(["caption", str(photo), "--server", url]) == 0
+    assert capsys.readouterr().out == "a captioner scene in red\n"
+
+
+def test_caption_by_the_pushed_model(
+    serving_dir: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sheet = tmp_path / "looks.png"
+    arguments = ["caption", str(photo), "--serving-dir", str(serving_dir), "--name", "cnn_lstm"]
+    assert cli.main([*arguments, "--beams", "--attention", str(sheet)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(maxsplit=1)[1] for line in lines] == [
+        "a cnn_lstm scene in red", "a cnn_lstm scene in red again",
+    ]  # fmt: skip
+    with Image.open(sheet) as drawn:
+        assert drawn.size == (4 * 64, 2 * (64 + 26))
+
+
+def test_a_folder_gives_json_lines_and_names_what_failed(
+    server: Server, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photo.parent / "broken.png").write_bytes(saved_models.image(saved_models.RED)[:40])
+    (photo.parent / "notes.jpg").write_bytes(b"no photograph")
+    (photo.parent / "readme.txt").write_text("not looked at")
+    code = cli.main(["caption", str(photo.parent), "--server", server.endpoint.grpc_url])
+
+    captured = capsys.readouterr()
+    records = {
+        Path(line["photo"]).name: line for line in map(json.loads, captured.out.splitlines())
+    }
+    assert code == 1
+    assert records["photo.jpg"]["caption"] == "a captioner scene in red"
+    assert records["photo.jpg"]["version"] == 1
+    assert records["broken.png"]["error"].startswith("INVALID_ARGUMENT")
+    assert records["notes.jpg"]["error"] == "no JPEG or PNG"
+    assert len(records) == 3
+    assert "2 of 3 got no caption" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["no-such-file.jpg"], "no-such-file.jpg does not exist"),
+        (["PHOTO", "--server", "ftp://here"], "A server's URL is grpc://HOST:PORT"),
+        (["PHOTO", "--server", "grpc://h:1", "--model", "m"], "not both"),
+        (["PHOTO", "--model", "/nowhere"], "/nowhere holds no SavedModel"),
+        (["PHOTO", "PHOTO", "--attention", "a.png"], "--attention draws one photograph"),
+        (["PHOTO", "--label", "stable"], "give --server too"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_words(
+    arguments: list[str], message: str, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = [str(photo) if argument == "PHOTO" else argument for argument in arguments]
+    assert cli.main(["caption", *named]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_server_that_is_away(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = free_endpoint().grpc_url
+    assert cli.main(["caption", str(photo), "--server", url, "--timeout", "2"]) == 2
+    assert f"{url} did not answer: UNAVAILABLE" in capsys.readouterr().err
+
+
+@dataclass(frozen=True)
+class Served:
+    directory: Path
+    endpoint: launcher.Endpoint
+
+    def run(self, command: str, *arguments: str) -> int:
+        where = ["--server", self.endpoint.grpc_url, "--serving-dir", str(self.directory)]
+        return cli.main([command, *arguments, *where])
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """`captioner serve` on three versions, of which the last does not load."""
+    directory = tmp_path_factory.mktemp("own") / "serving"
+    for version in (1, 2):
+        saved_models.save_captioner(directory / "captioner", version)
+    endpoint = free_endpoint()
+    argv = [
+        sys.executable, "-m", "pipeline.cli", "serve", "--server=local",
+        f"--serving-dir={directory}", f"--port={endpoint.port}",
+        f"--rest-port={endpoint.rest_api_port}",
+    ]  # fmt: skip
+    with launcher.running(argv, endpoint, directory.parent / "serve.log") as process:
+        process.wait_until_available(["captioner"], timeout=120)
+        yield Served(directory, endpoint)
+    assert "the local model server" in (directory.parent / "serve.log").read_text()
+
+
+def _states(served: Served, capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
+    capsys.readouterr()
+    assert served.run("models") == 0
+    return [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+
+
+@pytest.mark.slow(reason="a server of its own")
+def test_rollback_and_promote_on_a_running_server(
+    served: Served, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = served.endpoint.rest_url
+    assert _states(served, capsys)[0] == ["captioner", "2", "AVAILABLE", "canary,", "stable"]
+
+    assert served.run("rollback") == 0
+    states = _states(served, capsys)
+    assert ["captioner", "1", "AVAILABLE", "canary,", "stable"] in states
+    assert ["captioner", "2", "END"] in states
+    assert cli.main(["caption", str(photo), "--server", url]) == 0
+    assert capsys.readouterr().out == "a v1 scene in red\n"
+    assert served.run("rollback") == 2
+    assert "no version before 1 to go back to" in capsys.readouterr().err
+
+    saved_models.save_broken(served.directory / "captioner", 3)
+    assert served.run("promote", "3") == 2
+    assert "version 3 cannot be served" in capsys.readouterr().err
+    assert cli.main(["caption", str(photo), "--server", url, "--label", "stable"]) == 0
+    assert capsys.readouterr().out == "a v1 scene in red\n"
+
+    assert served.run("promote", "2") == 0
+    assert ["captioner", "2", "AVAILABLE", "stable"] in _states(served, capsys)
+    assert cli.main(["caption", str(photo), "--server", url, "--label", "stable"]) == 0
+    assert capsys.readouterr().out == "a v2 scene in red\n"
+    assert served.run("promote", "9") == 2
+
+
+def test_the_curl_line_of_the_readme(server: Server, photo: Path) -> None:
+    line = re.search(r"^.*curl .*:predict.*$", README.read_text(encoding="utf-8"), re.MULTILINE)
+    if line is None:
+        pytest.skip("the README has no curl line")
+    assert "photo.jpg" in line[0]
+    command = (
+        line[0].strip().replace("127.0.0.1:8501", f"127.0.0.1:{server.endpoint.rest_api_port}")
+    )
+    result = subprocess.run(
+        ["bash", "-c", command], capture_output=True, cwd=photo.parent, check=True, timeout=60
+    )
+    (prediction,) = json.loads(result.stdout)["predictions"]
+    assert prediction["caption"] == "a captioner scene in red"
+
+
+def test_the_command_lines_of_all_servers(serving_dir: Path) -> None:
+    endpoint = launcher.Endpoint("127.0.0.1", 1, 2)
+    binary = launcher.command("binary", serving_dir, endpoint)
+    docker = launcher.command("docker", serving_dir, endpoint)
+    local = launcher.command("local", serving_dir, endpoint)
+    flags = binary[3:]
+    assert binary[:3] == ["tensorflow_model_server", "--port=1", "--rest_api_port=2"]
+    assert f"--model_config_file={serving_dir / config.MODELS_FILE}" in flags
+    assert local[-len(flags) :] == flags
+    assert docker[-len(flags) :] == flags
+    assert "--publish=127.0.0.1:1:8500" in docker
+    assert launcher.DOCKER_IMAGE in docker
+
+
+def test_a_server_that_is_not_here_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert launcher.choose("auto") == "local"
+    with pytest.raises(launcher.ServerError, match="tensorflow_model_server is not on the PATH"):
+        launcher.choose("binary")
+    with pytest.raises(launcher.ServerError, match="Docker is not on this machine"):
+        launcher.choose("docker")
+
+
+def test_the_start_scripts_are_the_same_server(serving_dir: Path) -> None:
+    """The scripts for hands and the command for `captioner serve` may not drift apart."""
+    deploy = Path(launcher.__file__).with_name("deploy")
+    script = (deploy / "start_model_server.sh").read_text(encoding="utf-8")
+    compose = (deploy / "compose.yaml").read_text(encoding="utf-8")
+    assert launcher.DOCKER_IMAGE in compose
+    for flag in launcher.command("binary", serving_dir, launcher.Endpoint())[3:]:
+        name, value = flag.split("=")
+        value = value.replace(str(serving_dir), "")
+        assert name in script
+        assert name in compose
+        assert value in script
+        assert value in compose
