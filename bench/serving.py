@@ -1,8 +1,8 @@
 """The local server against the bare SavedModel in the process, which is the limit.
 
-Latency is compared with one image per call, throughput with calls of a full batch. The bare model
-is called before and after every measurement, on the same cores, so that other load on the machine
-meets both; what is compared is the ratio.
+Latency is that of a lone client, whose calls alternate with calls of the bare model with one image;
+throughput is compared with bare calls of a full batch before and after. Both sides run on the same
+cores, so that other load on the machine meets both; what counts is the ratio.
 
 usage: python -m bench.serving [--model SAVED_MODEL] [--seconds 6] [--clients 1,4,16,64]
 """
@@ -14,6 +14,7 @@ import asyncio
 import io
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -37,32 +38,26 @@ WARM_UP_CALLS = 3
 
 
 @dataclass(frozen=True)
-class Bare:
-    """The SavedModel called in this process.
-
-    Attributes:
-      latency: Median of one image per call, in seconds.
-      throughput: Images per second in calls of a full batch.
-    """
-
-    latency: float
-    throughput: float
-
-
-@dataclass(frozen=True)
 class Served:
     """One measurement of the server.
 
     Attributes:
       latencies: Seconds of every call.
       throughput: Images per second.
+      bare: Seconds of the bare calls between those of a lone client.
     """
 
     latencies: Sequence[float]
     throughput: float
+    bare: Sequence[float]
 
     def percentile(self, rank: float) -> float:
         return float(np.percentile(self.latencies, rank))
+
+    def latency_ratio(self) -> str:
+        if not self.bare:
+            return "-"
+        return f"{self.percentile(50) / float(np.median(self.bare)):.2f}"
 
 
 def main() -> None:
@@ -97,57 +92,67 @@ def measure_all(
     )  # fmt: skip
     image = noise()
     signature = tf.saved_model.load(str(saved_model)).signatures["serving_default"]
+
+    def call_bare(count: int) -> float:
+        started = time.perf_counter()
+        signature(image_bytes=tf.constant([image] * count))
+        return time.perf_counter() - started
+
+    for count in (1, BATCH, 1, BATCH):
+        call_bare(count)  # traces, and lets TensorFlow optimise
     for batching in (False, True):
         endpoint = launcher.free_endpoint()
         argv = launcher.command("local", serving_dir, endpoint, batching=batching)
+        argv.append("--rest_api_timeout_in_ms=300000")  # many clients on few cores wait long
         with launcher.running(argv, endpoint, serving_dir / "server.log") as server:
             server.wait_until_available([MODEL], timeout=300)
             for entry, url in (("gRPC", endpoint.grpc_url), ("REST", endpoint.rest_url)):
                 for number in clients:
-                    before = call_bare(signature, image, seconds / 2)
-                    served = asyncio.run(ask(url, image, number, seconds))
-                    after = call_bare(signature, image, seconds / 2)
-                    table.add_row(
+                    before = bare_throughput(call_bare, seconds / 2)
+                    served = asyncio.run(ask(url, image, number, seconds, call_bare))
+                    after = bare_throughput(call_bare, seconds / 2)
+                    row = (
                         "on" if batching else "off", entry, str(number),
                         *(f"{1e3 * served.percentile(rank):.1f}" for rank in (50, 95, 99)),
-                        f"{served.throughput:.1f}",
-                        f"{2 * served.percentile(50) / (before.latency + after.latency):.2f}",
-                        f"{2 * served.throughput / (before.throughput + after.throughput):.2f}",
+                        f"{served.throughput:.1f}", served.latency_ratio(),
+                        "-" if number == 1 else f"{2 * served.throughput / (before + after):.2f}",
                     )  # fmt: skip
+                    table.add_row(*row)
+                    print("  ".join(row), file=sys.stderr, flush=True)
     return table
 
 
-def call_bare(signature: Callable[..., object], image: bytes, seconds: float) -> Bare:
-    """Calls the SavedModel in this process, one image and a full batch in turns."""
-    one, batch = tf.constant([image]), tf.constant([image] * BATCH)
-    singles: list[float] = []
-    batches: list[float] = []
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or not batches:
-        for images, times in ((one, singles), (batch, batches)):
-            started = time.perf_counter()
-            signature(image_bytes=images)
-            times.append(time.perf_counter() - started)
-    return Bare(float(np.median(singles)), BATCH / float(np.median(batches)))
+def bare_throughput(call_bare: Callable[[int], float], seconds: float) -> float:
+    """Images per second of the SavedModel called in this process with full batches."""
+    times: list[float] = []
+    while sum(times) < seconds:
+        times.append(call_bare(BATCH))
+    return BATCH * len(times) / sum(times)
 
 
-async def ask(url: str, image: bytes, clients: int, seconds: float) -> Served:
-    """Clients that ask without a pause."""
+async def ask(
+    url: str, image: bytes, clients: int, seconds: float, call_bare: Callable[[int], float]
+) -> Served:
+    """Clients that ask without a pause; a lone one in turns with the bare model."""
     latencies: list[float] = []
+    bare: list[float] = []
     async with AsyncCaptionClient(url, model=MODEL, options=CallOptions(300, 1)) as client:
         for _ in range(WARM_UP_CALLS):
             await client.caption(image)
-        end = time.perf_counter() + seconds
+        end = time.perf_counter() + seconds * (2 if clients == 1 else 1)
 
         async def work() -> None:
             while time.perf_counter() < end:
                 started = time.perf_counter()
                 await client.caption(image)
                 latencies.append(time.perf_counter() - started)
+                if clients == 1:
+                    bare.append(call_bare(1))
 
         started = time.perf_counter()
         await asyncio.gather(*(work() for _ in range(clients)))
-        return Served(latencies, len(latencies) / (time.perf_counter() - started))
+        elapsed = time.perf_counter() - started - sum(bare)
+        return Served(latencies, len(latencies) / elapsed, bare)
 
 
 def make_model(folder: Path) -> None:

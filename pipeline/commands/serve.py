@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _run(argv: list[str], endpoint: Any, models: list[str]) -> int:
     from serving import launcher
 
+    # A signal to end this command is one to end the server.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     process = subprocess.Popen(argv, env=launcher.environment())
     try:
         server = launcher.Server(process, endpoint, log=None)
