@@ -13,7 +13,7 @@ TESTS ?=
 UV := scripts/uv
 RUN := $(UV) run --quiet --no-sync
 # What the pipeline needs, and what the tests need besides.
-PIPELINE_EXTRAS := --extra pipeline --extra lite2 --extra report --extra client --extra server
+PIPELINE_EXTRAS := --extra pipeline --extra lite2 --extra coco --extra client --extra server
 TEST_EXTRAS := --all-extras --group dev
 
 .PHONY: help pipeline test lint format bench clean setup setup-dev
@@ -43,7 +43,10 @@ format: setup-dev  ## Rewrite to the house style
 	@$(RUN) ruff format .
 
 bench: setup-dev  ## Run the quick benchmarks, each against its baseline
-	@for script in bench/*.py; do echo "== $$script"; $(RUN) python $$script || exit 1; done
+	@for script in bench/[a-z]*.py; do \
+	  module=bench.$$(basename $$script .py); echo "== $$module"; \
+	  $(RUN) python -m $$module || exit 1; \
+	done
 
 clean:  ## Remove runs, caches and the environment
 	rm -rf runs .venv .tools build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

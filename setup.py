@@ -19,6 +19,7 @@ PIPELINE = [
     f"tensorflow==2.21.0; {LANE_PY311}",
     "apache-beam",
     "dill",  # tensorflow-transform 1.16 imports it without declaring it
+    "jinja2>=3.1",  # the evaluation's report
     "keras>=3.12",
     "numpy",
     "pillow>=10",
@@ -29,6 +30,7 @@ PIPELINE = [
     "tensorflow-serving-api",
     "tensorflow-text",
     "tensorflow-transform",
+    "vl-convert-python>=1.7",  # the report's charts
 ]
 
 EXTRAS = {
@@ -45,7 +47,6 @@ EXTRAS = {
         "starlette>=0.37",
         "uvicorn>=0.30",
     ],
-    "report": ["jinja2>=3.1", "plotly>=5.20"],
     "demo": ["gradio>=4"],
     "notebooks": ["ipykernel>=6", "jupyterlab>=4", "nbclient>=0.10"],
 }
@@ -78,7 +79,13 @@ setuptools.setup(
             for suffix in ("", ".*")
         ]
     ),
-    package_data={"pipeline": ["presets/*.yaml"], "schema": ["schema.pbtxt"]},
+    package_data={
+        "components.caption_evaluator": ["templates/*.j2"],
+        "kubeflow": ["settings/*.yaml"],
+        "pipeline": ["presets/*.yaml"],
+        "schema": ["schema.pbtxt"],
+        "serving": ["deploy/*"],
+    },
     python_requires=">=3.10,<3.12",
     install_requires=["pyyaml>=6", "rich>=13"],
     extras_require=EXTRAS,

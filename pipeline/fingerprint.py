@@ -22,7 +22,8 @@ _ROOT = Path(__file__).resolve().parents[1]
 def code_fingerprint(*modules: str, root: Path = _ROOT) -> str:
     """Hash of modules and of all of this project's modules they import, also inside functions.
 
-    The syntax trees are hashed, so comments and layout do not count.
+    The syntax trees are hashed, so comments and layout do not count; so are the `templates/` beside
+    a module that is reached.
 
     Args:
       modules: Dotted names, such as `models.trainer`.
@@ -42,6 +43,8 @@ def code_fingerprint(*modules: str, root: Path = _ROOT) -> str:
     for name, reached in sorted(finder.modules.items()):
         if name.split(".")[0] not in ROOMS or not reached.__file__:
             continue
-        tree = ast.parse(Path(reached.__file__).read_bytes())
-        digest.update(f"{name}\n{ast.dump(tree)}\n".encode())
+        path = Path(reached.__file__)
+        digest.update(f"{name}\n{ast.dump(ast.parse(path.read_bytes()))}\n".encode())
+        for template in sorted((path.parent / "templates").glob("*")):
+            digest.update(template.read_bytes())
     return digest.hexdigest()[:16]

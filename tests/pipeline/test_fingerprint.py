@@ -15,9 +15,10 @@ def rooms(tmp_path: Path) -> Path:
         "models/layers.py": "def layer():\n    from models.deep import x\n    return x\n",
         "models/deep.py": "x = 1\n",
         "models/other.py": "y = 1\n",
+        "models/templates/page.j2": "hello",
     }
     for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_text(text)
     return tmp_path
 
@@ -31,6 +32,12 @@ def fingerprint(root: Path) -> str:
 def test_an_edit_of_code_that_is_reached_counts(rooms: Path, edited: str) -> None:
     before = fingerprint(rooms)
     (rooms / edited).write_text((rooms / edited).read_text() + "z = 2\n")
+    assert fingerprint(rooms) != before
+
+
+def test_an_edit_of_a_template_beside_the_code_counts(rooms: Path) -> None:
+    before = fingerprint(rooms)
+    (rooms / "models/templates/page.j2").write_text("good day")
     assert fingerprint(rooms) != before
 
 

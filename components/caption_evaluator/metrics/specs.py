@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tensorflow_model_analysis.proto import config_pb2
 
-from components.caption_evaluator.metrics import diversity, meteor
+from components.caption_evaluator.metrics import diversity, meteor, tfma_metrics
 
-MODULE = "components.caption_evaluator.metrics.tfma_metrics"
+MODULE = tfma_metrics.__name__
 
 
 def unavailable_metrics(

@@ -1,0 +1,44 @@
+"""What a local run checks and prepares before its first node."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline import local_runner
+from pipeline.configs import load_config
+from pipeline.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("models.cnn_lstm.encoder.weights=/nowhere.h5", "Received: '/nowhere.h5'"),
+        ("models.cnn_lstm.encoder.name=vgg61", "must be one of small_cnn"),
+        ("models.cnn_lstm.encoder.input_size=4", "must be at least"),
+    ],
+)
+def test_weights_that_are_not_there_stop_a_run_before_it_starts(
+    override: str, message: str, tmp_path: Path
+) -> None:
+    config = load_config("flickr8k", [override, f"run_root={tmp_path}"])
+    with pytest.raises(UserError, match=message):
+        local_runner.run(config)
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_folder_without_a_data_set_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    config = load_config(
+        "sample",
+        values={"run_root": str(tmp_path / "run"), "data.source": str(tmp_path / "photos")},
+    )
+    with pytest.raises(UserError, match=r"photos is no data set(.|\n)*Flickr8k\.token\.txt"):
+        local_runner.run(config)
+
+
+def test_the_schema_of_a_run_has_a_path_of_its_own_content(tmp_path: Path) -> None:
+    folders = local_runner.RunFolders(tmp_path)
+    first = local_runner._keep_schema(folders)
+    assert first == local_runner._keep_schema(folders)
+    assert first.read_text().startswith("# What a raw example must look like")
+    assert [path.name for path in first.parent.iterdir()] == ["schema.pbtxt"]
