@@ -21,6 +21,7 @@ from pipeline.errors import UserError
 STRICT = ConfigDict(extra="forbid")
 
 _IMAGE = r"^[^\s@]+(@sha256:[0-9a-f]{64}|:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})$"
+Image = Annotated[str, Field(pattern=_IMAGE)]
 # A bucket, or a folder every node sees: a mounted volume, or Vertex AI's /gcs.
 Location = Annotated[str, Field(pattern=r"^(gs://[^/]+|/[^/]+).*$")]
 
@@ -47,7 +48,8 @@ class NodeResources:
 class KubeflowConfig:
     """Everything about a cluster that a compiled pipeline depends on.
 
-    Keys of `resources` and `beam_pipeline_args` are node ids or patterns of them (`Trainer.*`).
+    Keys of `images`, `resources` and `beam_pipeline_args` are node ids or patterns of them
+    (`Trainer.*`); where several match a node, the last wins.
 
     Attributes:
       image: Image of all nodes, with a tag or digest that never names another image.
@@ -61,16 +63,17 @@ class KubeflowConfig:
       volume_claim: PersistentVolumeClaim (ReadWriteMany) mounted into every node, for `records`,
         `serving` and `checkpoints` outside of buckets; Kubeflow only.
       volume_path: Where it is mounted.
-      resources: Limits by node; where several patterns match, the last wins.
+      images: Other images by node: one with CUDA for nodes with a GPU.
+      resources: Limits by node.
       beam_pipeline_args: Beam arguments by node, after those of the pipeline's configuration:
-        another runner, more workers. Where several patterns match, the last wins.
+        another runner, more workers.
       caching: Whether nodes with known inputs and settings are skipped.
       records_are_immutable: Whether new data always comes under a new `records`. Kubeflow's cache
         sees the folder's name, not its content, so without this promise the ExampleGen always
         runs, and all behind it. Vertex AI looks at the content and needs no promise.
     """
 
-    image: Annotated[str, Field(pattern=_IMAGE)]
+    image: Image
     pipeline_root: Annotated[str, Field(pattern=r"^(gs|s3|minio)://[^/]+.*$")]
     records: Location
     serving: Location
@@ -82,6 +85,7 @@ class KubeflowConfig:
     service_account: str | None = None
     volume_claim: str | None = None
     volume_path: Annotated[str, Field(pattern="^/.+")] = "/mnt/captioner"
+    images: dict[str, Image] = dataclasses.field(default_factory=dict)
     resources: dict[str, NodeResources] = dataclasses.field(default_factory=dict)
     beam_pipeline_args: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     caching: bool = True
@@ -89,10 +93,11 @@ class KubeflowConfig:
 
     @model_validator(mode="after")
     def _is_consistent(self) -> KubeflowConfig:
-        if self.image.endswith(":latest"):
+        latest = [name for name in (self.image, *self.images.values()) if name.endswith(":latest")]
+        if latest:
             raise ValueError(
-                "`image` must not be tagged `latest`: caches know an image by its name alone, so "
-                f"another content needs another name. Received: {self.image}"
+                "an image must not be tagged `latest`: caches know it by its name alone, so "
+                f"another content needs another name. Received: {latest[0]}"
             )
         if self.backend == "vertex" and not self.pipeline_root.startswith("gs://"):
             raise ValueError(f"Vertex AI needs a gs:// `pipeline_root`, not {self.pipeline_root}")

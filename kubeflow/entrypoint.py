@@ -1,11 +1,13 @@
-"""What a node's container starts on the open-source back end: TFX's entry point, prepared.
+"""What a node's container starts: TFX's entry point, prepared.
 
-TFX's own entry point is written for Vertex AI. Before it is called, and after:
+Before TFX's own is called, and after:
 
-- Bucket URIs become the local folders the launcher mirrors them under (`minio://b/k` is
-  `/minio/b/k`), since TensorFlow opens `gs://` alone; afterwards they become URIs again.
-- Input artifacts, which come without a type, get the one the compiled component declares.
-- The ExampleGen's driver, a hook the back end does not call, runs here.
+- Bucket URIs become the local folders they are mirrored or mounted under (`minio://b/k` is
+  `/minio/b/k`), since TensorFlow opens `gs://` alone; afterwards they become URIs again. Not so
+  for a node whose Beam runner is elsewhere: its workers have no such folders.
+- Output folders are made, as they are in a local run.
+- Input artifacts get the type the compiled component declares; Kubeflow hands on none.
+- The ExampleGen's driver, a hook that Kubeflow does not call, runs here.
 
 It is light: TFX is imported by the processes it starts.
 """
@@ -30,9 +32,11 @@ INVOCATION_FLAG = "--json_serialized_invocation_args"
 INPUTS_SPEC_FLAG = "--json_serialized_inputs_spec_args"
 DRIVER_FLAG = "--run_example_gen_driver"
 
-# Where the launcher mirrors buckets (LocalPathForURI in its launcher_v2.go). Another root stands
-# in for the container's file system where there is no container.
+# Where Kubeflow's launcher mirrors buckets (LocalPathForURI in its launcher_v2.go), and Vertex AI
+# mounts those of Google. Another root stands in for the container's file system where there is
+# no container.
 MOUNTS = {"gs://": "gcs", "s3://": "s3", "minio://": "minio"}
+LOCAL_RUNNERS = ("DirectRunner", "FnApiRunner", "PrismRunner")
 MOUNT_ROOT_VARIABLE = "CAPTIONER_MOUNT_ROOT"
 
 
@@ -51,12 +55,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(INPUTS_SPEC_FLAG, required=True)
     parser.add_argument(DRIVER_FLAG, action="store_true")
     arguments, beam_arguments = parser.parse_known_args(argv)
-    root = os.environ.get(MOUNT_ROOT_VARIABLE, "/")
+    root = None if runs_elsewhere(beam_arguments) else os.environ.get(MOUNT_ROOT_VARIABLE, "/")
     inputs_spec = arguments.json_serialized_inputs_spec_args
     invocation = prepare(
         json.loads(arguments.json_serialized_invocation_args), json.loads(inputs_spec), root
     )
     output_file = Path(invocation["outputs"]["outputFile"])
+    if root is not None:
+        _make_folders(invocation)
 
     def start(module: str, *flags: str) -> int:
         common = [INVOCATION_FLAG, json.dumps(invocation), INPUTS_SPEC_FLAG, inputs_spec]
@@ -69,25 +75,38 @@ def main(argv: Sequence[str] | None = None) -> int:
             return status
         merge_driver_output(invocation, output_file)
     status = start(TFX_EXECUTOR, EXECUTOR_FLAG, arguments.executor_class_path)
-    if not status:
+    if root is not None and not status:
         _restore_uris(output_file, root)
     return status
 
 
-def prepare(invocation: dict[str, Any], inputs_spec: dict[str, Any], root: str) -> dict[str, Any]:
+def runs_elsewhere(beam_arguments: Sequence[str]) -> bool:
+    """Whether Beam's workers are on other machines.
+
+    Args:
+      beam_arguments: Beam's flags; of several runners the last counts.
+    """
+    runners = [flag for flag in beam_arguments if flag.startswith("--runner=")]
+    return bool(runners) and runners[-1].removeprefix("--runner=") not in LOCAL_RUNNERS
+
+
+def prepare(
+    invocation: dict[str, Any], inputs_spec: dict[str, Any], root: str | None
+) -> dict[str, Any]:
     """An ExecutorInput of the back end as TFX understands it.
 
     Args:
       invocation: ExecutorInput as JSON.
       inputs_spec: The component's declared inputs, as JSON.
-      root: Root of the file system that buckets are mirrored in.
+      root: Root of the file system that buckets are mirrored in; None to leave URIs alone.
     """
-    # The launcher mirrors artifacts alone; a bucket among the parameters is read as it is.
+
+    def local(value: Any) -> Any:
+        return value if root is None else _map_strings(value, lambda text: to_path(text, root))
+
+    # Artifacts alone are mirrored; a bucket among the parameters is read as it is.
     inputs, outputs = (
-        _map_strings(
-            invocation.get(side, {}).get("artifacts", {}), lambda text: to_path(text, root)
-        )
-        for side in ("inputs", "outputs")
+        local(invocation.get(side, {}).get("artifacts", {})) for side in ("inputs", "outputs")
     )
     declared = inputs_spec.get("artifacts", {})
     for key, artifacts in inputs.items():
@@ -95,7 +114,11 @@ def prepare(invocation: dict[str, Any], inputs_spec: dict[str, Any], root: str) 
             artifact["type"] = declared[key]["artifactType"]
     return {
         "inputs": {**invocation.get("inputs", {}), "artifacts": inputs},
-        "outputs": {**invocation["outputs"], "artifacts": outputs},
+        "outputs": {
+            **invocation["outputs"],
+            "artifacts": outputs,
+            "outputFile": local(invocation["outputs"]["outputFile"]),
+        },
     }
 
 
@@ -130,6 +153,12 @@ def to_uri(text: str, root: str) -> str:
         if text.startswith(mount):
             return scheme + text.removeprefix(mount)
     return text
+
+
+def _make_folders(invocation: dict[str, Any]) -> None:
+    for artifacts in invocation["outputs"]["artifacts"].values():
+        for artifact in artifacts["artifacts"]:
+            Path(artifact["uri"]).mkdir(parents=True, exist_ok=True)
 
 
 def _restore_uris(output_file: Path, root: str) -> None:

@@ -51,12 +51,10 @@ class Runner(KubeflowV2DagRunner):
           output: File to write. `.yaml` is what Kubeflow Pipelines and Vertex AI take; `.json` is
             what the `tfx` command line keeps for Vertex AI.
         """
-        commands = ["python", "-m", entrypoint.MODULE]
         super().__init__(
             KubeflowV2DagRunnerConfig(
                 default_image=settings.image,
-                # None is TFX's own entry point.
-                default_commands=commands if settings.backend == "kubeflow" else None,
+                default_commands=["python", "-m", entrypoint.MODULE],
                 use_pipeline_spec_2_1=True,
             ),
             output_dir=str(output.parent),
@@ -155,6 +153,12 @@ def _set_beam_arguments(pipeline: Pipeline, settings: KubeflowConfig) -> None:
     }
     matched = match_nodes(settings.beam_pipeline_args, beam_nodes, "beam_pipeline_args")
     for node_id, arguments in matched.items():
+        if entrypoint.runs_elsewhere(arguments) and not settings.pipeline_root.startswith("gs://"):
+            raise UserError(
+                f"`beam_pipeline_args` of {node_id} names a runner on other machines, which read "
+                f"artifacts from gs:// alone. Received a `pipeline_root` of "
+                f"{settings.pipeline_root}, and {arguments}."
+            )
         beam_nodes[node_id].with_beam_pipeline_args(arguments)
 
 

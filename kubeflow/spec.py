@@ -5,10 +5,10 @@ but (read in kubeflow/pipelines, `backend/src/v2`):
 
 - names of tasks become names of Argo tasks, which allow letters, digits and dashes;
 - it ignores `lifecycle.preCacheCheck`, by which a file-based ExampleGen learns what it reads;
-- resolver executors are not implemented;
+- resolver executors are not implemented, and so refused here;
 - it hands input artifacts on without their types, and bucket URIs that TensorFlow cannot open.
 
-The last two are mended where they happen, in `kubeflow.entrypoint`; the rest here.
+The last is mended where it happens, in `kubeflow.entrypoint`; the rest here.
 """
 
 from __future__ import annotations
@@ -43,11 +43,12 @@ def adapt(spec: Mapping[str, Any], settings: KubeflowConfig) -> Spec:
       UserError: A node cannot run there, or a setting names no node.
     """
     adapted: Spec = copy.deepcopy(dict(spec))
+    _refuse_all_but_containers(adapted)
     _forbid_caching(adapted)
+    _set_images(adapted, settings.images)
     _set_resources(adapted, settings.resources)
     adapted["defaultPipelineRoot"] = settings.pipeline_root
     if settings.backend == "kubeflow":
-        _refuse_resolvers(adapted)
         _run_drivers_in_container(adapted, settings)
         _rename_tasks(adapted)
     return adapted
@@ -133,13 +134,17 @@ def _forbid_caching(spec: Spec) -> None:
             task.pop("cachingOptions", None)
 
 
+def _set_images(spec: Spec, images: Mapping[str, str]) -> None:
+    executors = _executors_by_node(spec)
+    for node, image in match_nodes(images, executors, "images").items():
+        executors[node]["container"]["image"] = image
+
+
 def _set_resources(spec: Spec, resources: Mapping[str, NodeResources]) -> None:
     """Sets limits in the specification itself: `with_platform_config` does not reach ExampleGen."""
     executors = _executors_by_node(spec)
     for node, limits in match_nodes(resources, executors, "resources").items():
-        container = executors[node].get("container")
-        if container is not None:
-            container["resources"] = _resource_spec(limits)
+        executors[node]["container"]["resources"] = _resource_spec(limits)
 
 
 def _resource_spec(limits: NodeResources) -> Spec:
@@ -157,12 +162,13 @@ def _resource_spec(limits: NodeResources) -> Spec:
     return resources
 
 
-def _refuse_resolvers(spec: Mapping[str, Any]) -> None:
+def _refuse_all_but_containers(spec: Mapping[str, Any]) -> None:
     for node, executor in _executors_by_node(spec).items():
-        if "resolver" in executor:
+        if "container" not in executor:
             raise UserError(
-                f"node {node} is a resolver, which Kubeflow Pipelines does not implement; "
-                "use a node of its own, as `components.pushed_model` is."
+                f"node {node} is {' and '.join(executor)}, not a container. Kubeflow Pipelines "
+                "implements no resolvers, and importers bypass the entry point; use a node of its "
+                "own, as `components.pushed_model` is."
             )
 
 

@@ -38,7 +38,8 @@ TUNED = {"config", "custom_config", "encoder"}
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Both documents of the file for Kubeflow."""
     output = tmp_path_factory.mktemp("compiled") / "sample.yaml"
-    compile_pipeline(load_config("sample"), load_settings("kubeflow"), output)
+    config = load_config("sample", ["beam_pipeline_args=[]"])
+    compile_pipeline(config, load_settings("kubeflow"), output)
     return list(yaml.safe_load_all(output.read_text(encoding="utf-8")))
 
 
@@ -96,9 +97,10 @@ def test_nodes_are_containers_of_the_image_with_its_entry_point(
 ) -> None:
     executors = compiled[0]["deploymentSpec"]["executors"]
     assert len(executors) == len(compiled[0]["root"]["dag"]["tasks"])
-    for executor in executors.values():
+    for label, executor in executors.items():
         container = executor["container"]
-        assert container["image"] == "registry.example.com/tfx-captioner:0.1.0"
+        suffix = "-gpu" if label.startswith("Trainer.") else ""
+        assert container["image"] == f"registry.example.com/tfx-captioner:0.1.0{suffix}"
         assert container["command"] == ["python", "-m", "kubeflow.entrypoint"]
         assert "lifecycle" not in container
     assert DRIVER_FLAG in executors["ImportExampleGen_executor"]["container"]["args"]
@@ -123,12 +125,12 @@ def test_what_depends_on_folders_is_not_cached(compiled: list[dict[str, Any]]) -
     assert uncached == {"importexamplegen", "baseline-cnn-lstm", "baseline-resnet-gru"}
 
 
-def test_vertex_keeps_the_driver_and_tfx_s_entry_point(for_vertex: dict[str, Any]) -> None:
+def test_vertex_keeps_the_driver_as_a_hook(for_vertex: dict[str, Any]) -> None:
     spec = for_vertex["pipelineSpec"]
     executors = spec["deploymentSpec"]["executors"]
     container = executors["ImportExampleGen_executor"]["container"]
     assert "preCacheCheck" in container["lifecycle"]
-    assert "kubeflow_v2_run_executor" in container["command"][-1]
+    assert DRIVER_FLAG not in container["args"]
     assert "Trainer.cnn_lstm" in spec["root"]["dag"]["tasks"]
     assert "cachingOptions" in spec["root"]["dag"]["tasks"]["ImportExampleGen"]
     assert for_vertex["runtimeConfig"]["gcsOutputDirectory"] == "gs://BUCKET/pipelines"
@@ -178,10 +180,27 @@ def test_a_node_without_an_importable_path_is_named(problem: str, tmp_path: Path
         Runner(load_settings("kubeflow"), tmp_path / "added.yaml").run(pipeline)
 
 
+def test_a_resolver_is_refused(tmp_path: Path) -> None:
+    resolver = tfx.dsl.Resolver(
+        strategy_class=tfx.dsl.experimental.LatestArtifactStrategy,
+        model=tfx.dsl.Channel(type=standard_artifacts.Model),
+    ).with_id("Latest")
+    pipeline = tfx.dsl.Pipeline(pipeline_name="a", pipeline_root="unused", components=[resolver])
+    with pytest.raises(UserError, match="node Latest is resolver, not a container"):
+        Runner(load_settings("kubeflow"), tmp_path / "a.yaml").run(pipeline)
+
+
 def test_drift_that_cannot_be_seen_is_refused(tmp_path: Path) -> None:
     config = load_config("sample", ["data_gate.drift={caption/text: 0.1}"])
     with pytest.raises(UserError, match=r"`data_gate.drift`.*caption/text"):
         compile_pipeline(config, load_settings("kubeflow"), tmp_path / "sample.yaml")
+
+
+def test_workers_elsewhere_need_a_bucket_they_can_read(tmp_path: Path) -> None:
+    arguments = {"Transform": ["--runner=DataflowRunner"]}
+    settings = load_settings("kubeflow", {"beam_pipeline_args": arguments})
+    with pytest.raises(UserError, match=r"of Transform names a runner.*minio://mlpipeline"):
+        compile_pipeline(load_config("sample"), settings, tmp_path / "sample.yaml")
 
 
 def test_another_suffix_is_refused(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ def test_settings_of_the_package_are_valid(name: str) -> None:
     ("values", "message"),
     [
         ({"image": "registry/captioner"}, r"`image`.*Received: 'registry/captioner'"),
-        ({"image": "registry/captioner:latest"}, "must not be tagged `latest`"),
+        ({"image": "registry/captioner:latest"}, "must not be tagged `latest`.*captioner:latest"),
+        ({"images": {"*": "registry/gpu:latest"}}, "must not be tagged `latest`.*gpu:latest"),
         ({"pipeline_root": "/tmp/runs"}, r"`pipeline_root`.*'/tmp/runs'"),
         ({"volume_claim": None}, "`records`, `serving`, `checkpoints` is a folder"),
         ({"backend": "vertex"}, "Vertex AI needs a gs:// `pipeline_root`"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kubeflow.entrypoint import prepare, to_path, to_uri
+from kubeflow.entrypoint import prepare, runs_elsewhere, to_path, to_uri
 
 EXAMPLES = {"instanceSchema": "title: tfx.Examples"}
 
@@ -43,3 +43,26 @@ def test_artifacts_get_local_paths_and_declared_types_and_parameters_stay() -> N
 def test_uris_survive_the_way_to_paths_and_back(uri: str) -> None:
     assert to_uri(to_path(uri, "/"), "/") == uri
     assert "://" not in to_path(uri, "/pod")
+
+
+def test_workers_elsewhere_get_uris() -> None:
+    invocation = {
+        "inputs": {"artifacts": {"examples": {"artifacts": [{"uri": "gs://bucket/examples"}]}}},
+        "outputs": {"artifacts": {}, "outputFile": "gs://bucket/executor_output.json"},
+    }
+    prepared = prepare(invocation, {"artifacts": {"examples": {"artifactType": EXAMPLES}}}, None)
+    artifact = prepared["inputs"]["artifacts"]["examples"]["artifacts"][0]
+    assert artifact == {"uri": "gs://bucket/examples", "type": EXAMPLES}
+    assert prepared["outputs"] == invocation["outputs"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], False),
+        (["--runner=FnApiRunner", "--direct_num_workers=1"], False),
+        (["--runner=DirectRunner", "--runner=DataflowRunner"], True),
+    ],
+)
+def test_the_last_runner_counts(arguments: list[str], expected: bool) -> None:
+    assert runs_elsewhere(arguments) is expected
