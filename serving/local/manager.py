@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,8 @@ from serving.local.storage import Fingerprint, VersionDirectory, select_versions
 _LOG = logging.getLogger("captioner.serving")
 
 State = status_pb2.ModelVersionStatus
+# Between the two looks at versions that a new configuration finds.
+_SETTLE_SECONDS = 1.0
 # Versions that ended stay in the status, like in TF Serving, but not without bound.
 _MAX_ENDED = 100
 
@@ -201,6 +204,9 @@ class ModelManager:
         with self._work_lock:
             with self._lock:
                 self._replace_models({model.name: model for model in models})
+                unsettled = any(model.directory.unsettled for model in self._models.values())
+            if unsettled:
+                time.sleep(_SETTLE_SECONDS)  # before the look that tells what has not changed
             self._reconcile_all()
             with self._lock:
                 failures = self._failures(models)
@@ -226,11 +232,11 @@ class ModelManager:
             known = self._models.get(name)
             if known is None:
                 self._models[name] = _Model(config, VersionDirectory(Path(config.base_path)))
-                # The first look remembers, the next one tells what has not changed since.
                 self._models[name].directory.look()
                 continue
             if Path(config.base_path) != known.directory.base_path:
                 known.directory = VersionDirectory(Path(config.base_path))
+                known.directory.look()
             known.config = config
 
     def _reconcile_all(self) -> None:

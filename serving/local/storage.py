@@ -31,9 +31,11 @@ class VersionDirectory:
 
     Attributes:
       base_path: Directory of the versions.
+      unsettled: Whether the last look found versions that may still be growing.
     """
 
     base_path: Path
+    unsettled: bool = False
     _last: dict[int, Fingerprint] = field(default_factory=dict)
 
     def look(self) -> dict[int, tuple[Path, Fingerprint]]:
@@ -46,6 +48,7 @@ class VersionDirectory:
             if self._last.get(version) == fingerprint or _is_old(fingerprint):
                 complete[version] = seen[version]
         self._last = {version: fingerprint for version, (_, fingerprint) in seen.items()}
+        self.unsettled = len(complete) < len(seen)
         return complete
 
 
