@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from ingestion.scenes import COLOURS, SHAPES
 from pipeline.configs import PipelineConfig
 from pipeline.local_runner import RunFolders, shown
 from pipeline.progress import NodeRun
@@ -35,6 +37,8 @@ def show_run(config: PipelineConfig, nodes: Sequence[NodeRun], log: Path) -> int
     outputs = latest_outputs(open_store(folders.metadata), config.name)
     console.print(_node_table(nodes))
     console.print(_score_table(config, outputs))
+    if config.data.source == "sample":
+        _print_right_objects(console, config, folders, outputs)
     for name in config.models:
         report = Path(outputs[f"CaptionEvaluator.{name}"]["evaluation"].uri) / "report.html"
         console.print(f"Report of {name}: {shown(report)}", soft_wrap=True)
@@ -98,6 +102,39 @@ def _score_table(config: PipelineConfig, outputs: Mapping[str, Mapping[str, Node
             "yes" if summary.verdict.blessed else "no",
         )
     return table
+
+
+def _print_right_objects(
+    console: Console,
+    config: PipelineConfig,
+    folders: RunFolders,
+    outputs: Mapping[str, Mapping[str, NodeOutput]],
+) -> None:
+    """How often colour and shape of a scene's main object are right, for the sample knows them."""
+    from components.caption_evaluator.summary import read_captions
+    from ingestion.sample import load_scenes
+
+    scenes = load_scenes(folders.sample)
+    for name in config.models:
+        captions = read_captions(outputs[f"CaptionEvaluator.{name}"]["evaluation"].uri)
+        right = [
+            names_main_object(caption, scenes[image].colour, scenes[image].shape)
+            for image, caption in captions.items()
+        ]
+        console.print(
+            f"{name} names colour and shape of the main object rightly in "
+            f"{sum(right)} of {len(right)} scenes ({sum(right) / len(right):.1%})"
+        )
+
+
+def names_main_object(caption: str, colour: str, shape: str) -> bool:
+    """Whether the first object of a caption, the main one, has this colour and shape."""
+    objects = [
+        (first, second)
+        for first, second in itertools.pairwise(caption.lower().split())
+        if first in COLOURS and second in SHAPES
+    ]
+    return objects[:1] == [(colour, shape)]
 
 
 def _champion(outputs: Mapping[str, Mapping[str, NodeOutput]]) -> str:
