@@ -18,7 +18,7 @@ import math
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -99,8 +99,7 @@ class MeteorProcess:
         Returns:
             float64 [images, 23], whole numbers.
         """
-        requests = (_score_request(hypothesis, references) for hypothesis, references in images)
-        lines = self._ask(requests, len(images))
+        lines = self._ask([_score_request(*image) for image in images], len(images))
         return np.array([line.split() for line in lines], np.float64).reshape(len(images), COUNTS)
 
     def evaluate(self, sums: Sequence[float]) -> float:
@@ -115,7 +114,7 @@ class MeteorProcess:
             self._process.stdin.close()
         self._process.wait(timeout=30)
 
-    def _ask(self, requests: Iterable[str], answers: int) -> list[str]:
+    def _ask(self, requests: Sequence[str], answers: int) -> list[str]:
         stdin = cast(TextIO, self._process.stdin)
         stdout = cast(TextIO, self._process.stdout)
 
@@ -204,7 +203,8 @@ def without_perfect_chunks(counts: np.ndarray) -> np.ndarray:
 def meteor_scores(sums: np.ndarray) -> np.ndarray:
     """METEOR of many summed counts at once, for resampling.
 
-    The same operations in the same order as the program's; for a score to report, ask the program.
+    The same operations in the same order as the program's, and equal but for the last digit of its
+    power function; a score to report is asked of the program.
 
     Args:
         sums: float64 [..., 23], after `without_perfect_chunks`.

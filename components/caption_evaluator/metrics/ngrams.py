@@ -10,7 +10,7 @@ MAX_ORDER = 4
 NGram = tuple[str, ...]
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def count_ngrams(tokenised: str, max_order: int = MAX_ORDER) -> Counter[NGram]:
     """Counts the n-grams of orders 1 to `max_order`.
 

@@ -240,7 +240,7 @@ def _abbreviations() -> Iterator[_Pattern]:
         f"(?:(?i:{_any_of(ABBREVIATIONS)})|(?i:pp?t)[ye](?i:s?)"
         f"|{_capitalised(CAPITALISED_ABBREVIATIONS)})\\."
     )
-    yield _token(abbreviation, r"[^\r\n][^\r\n]")
+    yield _token(abbreviation, "(?s:..)")
     yield _token(abbreviation)
     title = f"(?:(?i:{_any_of(TITLES)}|a\\.k\\.a)|M(?i:iss)|[mM][ft][gG]|{_ACRONYM}|[A-Za-z])"
     yield _token(f"{title}\\.")

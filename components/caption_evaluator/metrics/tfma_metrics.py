@@ -114,12 +114,18 @@ def _computations(
     eval_config: config_pb2.EvalConfig | None,
     model_name: str,
     output_name: str,
+    example_weighted: bool,
 ) -> metric_types.MetricComputations:
     """The shared statistics and, derived from them, one metric."""
+    if example_weighted:
+        raise ValueError(f"`{name}` counts every image once: example weights are not supported.")
     statistics_key = metric_types.MetricKey(
         f"_{statistics_name}", model_name=model_name, output_name=output_name
     )
-    key = metric_types.MetricKey(name, model_name=model_name, output_name=output_name)
+    # Thresholds look a metric up by its whole key, this flag included.
+    key = metric_types.MetricKey(
+        name, model_name=model_name, output_name=output_name, example_weighted=example_weighted
+    )
 
     def result(metrics: Metrics) -> Metrics:
         return {key: float(value(metrics[statistics_key]))}
@@ -140,13 +146,21 @@ def _bleu(
     eval_config: config_pb2.EvalConfig | None = None,
     model_name: str = "",
     output_name: str = "",
+    example_weighted: bool = False,
 ) -> metric_types.MetricComputations:
     def value(statistics: bleu.BleuStatistics) -> float:
         return bleu.bleu_scores(statistics)[max_order - 1]
 
     factory = bleu.BleuStatistics
     return _computations(
-        name, "bleu_statistics", factory, value, eval_config, model_name, output_name
+        name,
+        "bleu_statistics",
+        factory,
+        value,
+        eval_config,
+        model_name,
+        output_name,
+        example_weighted,
     )
 
 
@@ -167,10 +181,18 @@ def _rouge_l(
     eval_config: config_pb2.EvalConfig | None = None,
     model_name: str = "",
     output_name: str = "",
+    example_weighted: bool = False,
 ) -> metric_types.MetricComputations:
     factory, value = rouge.RougeStatistics, rouge.RougeStatistics.mean
     return _computations(
-        name, "rouge_l_statistics", factory, value, eval_config, model_name, output_name
+        name,
+        "rouge_l_statistics",
+        factory,
+        value,
+        eval_config,
+        model_name,
+        output_name,
+        example_weighted,
     )
 
 
@@ -188,6 +210,7 @@ def _cider_d(
     eval_config: config_pb2.EvalConfig | None = None,
     model_name: str = "",
     output_name: str = "",
+    example_weighted: bool = False,
 ) -> metric_types.MetricComputations:
     if not document_frequencies:
         factory: Callable[[], Statistics] = cider.CiderCorpus
@@ -197,7 +220,14 @@ def _cider_d(
         statistics_name = f"cider_d_statistics:{document_frequencies}"
         value = cider.TrainIdfCiderStatistics.mean
     return _computations(
-        name, statistics_name, factory, value, eval_config, model_name, output_name
+        name,
+        statistics_name,
+        factory,
+        value,
+        eval_config,
+        model_name,
+        output_name,
+        example_weighted,
     )
 
 
@@ -228,10 +258,18 @@ def _meteor(
     eval_config: config_pb2.EvalConfig | None = None,
     model_name: str = "",
     output_name: str = "",
+    example_weighted: bool = False,
 ) -> metric_types.MetricComputations:
     factory, value = meteor.MeteorStatistics, meteor.MeteorStatistics.score
     return _computations(
-        name, "meteor_statistics", factory, value, eval_config, model_name, output_name
+        name,
+        "meteor_statistics",
+        factory,
+        value,
+        eval_config,
+        model_name,
+        output_name,
+        example_weighted,
     )
 
 
@@ -250,6 +288,7 @@ def _diversity(
     eval_config: config_pb2.EvalConfig | None = None,
     model_name: str = "",
     output_name: str = "",
+    example_weighted: bool = False,
 ) -> metric_types.MetricComputations:
     return _computations(
         name,
@@ -259,6 +298,7 @@ def _diversity(
         eval_config,
         model_name,
         output_name,
+        example_weighted,
     )
 
 
@@ -294,6 +334,7 @@ def _novel_captions(
     eval_config: config_pb2.EvalConfig | None = None,
     model_name: str = "",
     output_name: str = "",
+    example_weighted: bool = False,
 ) -> metric_types.MetricComputations:
     return _computations(
         name,
@@ -303,6 +344,7 @@ def _novel_captions(
         eval_config,
         model_name,
         output_name,
+        example_weighted,
     )
 
 
