@@ -12,10 +12,20 @@ import functools
 import hashlib
 from modulefinder import ModuleFinder
 from pathlib import Path
+from typing import Any
 
 # Rooms whose code runs inside nodes. `pipeline` is left out: it only wires the nodes.
 ROOMS = ("components", "ingestion", "models", "schema", "serving")
 _ROOT = Path(__file__).resolve().parents[1]
+
+
+class _RoomFinder(ModuleFinder):
+    """Finds modules of the rooms alone: where they are installed, TensorFlow lies beside them."""
+
+    def find_module(self, name: str, path: Any, parent: Any = None) -> Any:
+        if path is None and name not in ROOMS:  # no path: a package of the top level
+            raise ImportError(name)
+        return super().find_module(name, path, parent)
 
 
 @functools.cache
@@ -32,8 +42,7 @@ def code_fingerprint(*modules: str, root: Path = _ROOT) -> str:
     Raises:
       ImportError: A module is not in this project.
     """
-    # A search path of this project alone makes everything else a module that is not found.
-    finder = ModuleFinder(path=[str(root)])
+    finder = _RoomFinder(path=[str(root)])
     for module in modules:
         finder.import_hook(module)
         # `import_hook("a.b.c")` of a missing attribute would pass silently otherwise.
