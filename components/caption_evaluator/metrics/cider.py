@@ -35,6 +35,7 @@ from components.caption_evaluator.metrics.sums import MeanStatistics
 
 _SIGMA = 6.0
 _IMAGES_PER_CHUNK = 8192
+_WORDS_PER_CHUNK = 1 << 20
 
 
 @dataclass(slots=True, frozen=True)
@@ -185,7 +186,7 @@ class _Layout(NamedTuple):
     """Where things are in a corpus' flat array of words.
 
     Attributes:
-        caption: Caption of each word, int64 [words].
+        caption: Caption of each word, int32 [words].
         image: Image of each caption, int64 [captions].
         is_hypothesis: bool [captions].
         length: Words of each caption, int64 [captions].
@@ -203,7 +204,7 @@ def _layout(corpus: CiderCorpus) -> _Layout:
     is_hypothesis = np.zeros(len(length), bool)
     is_hypothesis[np.cumsum(captions) - captions] = True
     return _Layout(
-        caption=np.repeat(np.arange(len(length)), length),
+        caption=np.repeat(np.arange(len(length), dtype=np.int32), length),
         image=np.repeat(np.arange(len(captions)), captions),
         is_hypothesis=is_hypothesis,
         length=length,
@@ -237,23 +238,33 @@ def _ngrams(
     added up later, and so the last digits.
 
     Yields:
-        Place of each n-gram's first word, int64 [n-grams]; its number, int64 [n-grams]; and a
+        Place of each n-gram's first word, int32 [n-grams]; its number, int32 [n-grams]; and a
         function that spells out the n-grams in the order of their numbers.
     """
     spelling = sorted(corpus.vocabulary)
-    rank = np.empty(len(spelling), np.int64)
+    rank = np.empty(len(spelling), np.int32)
     rank[[corpus.vocabulary[word] for word in spelling]] = np.arange(len(spelling))
     word = rank[np.frombuffer(corpus.words, np.uint32)]
-    starts, number = np.arange(len(word)), word
+    starts, number = np.arange(len(word), dtype=np.int32), word
     for order in range(1, MAX_ORDER + 1):
         if order > 1:
             last = starts + order - 1
             inside = last < len(word)
             inside[inside] = layout.caption[last[inside]] == layout.caption[starts[inside]]
-            key = number[inside] * len(spelling) + word[last[inside]]
+            key = number[inside].astype(np.int64) * len(spelling) + word[last[inside]]
             starts = starts[inside]
-            number = np.unique(key, return_inverse=True)[1]
+            number = _ranks(key)
         yield starts, number, partial(_spell, spelling, word, starts, number, order)
+
+
+def _ranks(keys: np.ndarray) -> np.ndarray:
+    """Rank of each key among the different ones, int32, without the tables of `np.unique`."""
+    different = np.unique(keys)
+    ranks = np.empty(len(keys), np.int32)
+    for first in range(0, len(keys), _WORDS_PER_CHUNK):
+        part = slice(first, first + _WORDS_PER_CHUNK)
+        ranks[part] = np.searchsorted(different, keys[part])
+    return ranks
 
 
 def _spell(
@@ -270,9 +281,12 @@ def _idf_of_references(
 ) -> np.ndarray:
     """Inverse document frequency of each n-gram number among the references, float64."""
     count = int(ngram.max(initial=-1)) + 1
-    referenced = ~layout.is_hypothesis[caption]
-    pairs = np.unique(layout.image[caption[referenced]] * count + ngram[referenced])
-    documents = np.bincount(pairs % max(count, 1), minlength=count)
+    documents = np.zeros(count, np.int64)
+    for _, begin, end in _chunks(caption, layout):
+        owner, numbers = caption[begin:end], ngram[begin:end]
+        referenced = ~layout.is_hypothesis[owner]
+        pairs = np.unique(layout.image[owner[referenced]] * count + numbers[referenced])
+        documents += np.bincount(pairs % max(count, 1), minlength=count)
     return np.log(float(images)) - np.log(np.maximum(1.0, documents))
 
 
@@ -280,22 +294,33 @@ def _similarities(
     caption: np.ndarray, ngram: np.ndarray, idf: np.ndarray, layout: _Layout
 ) -> np.ndarray:
     """Clipped, length-penalised cosines of one order, summed over each image's references."""
-    images = int(layout.image[-1]) + 1
-    result = np.zeros(images)
-    # In chunks, so that the tables of a corpus of millions do not all exist at once.
-    for first in range(0, images, _IMAGES_PER_CHUNK):
-        last = min(first + _IMAGES_PER_CHUNK, images)
-        low, high = np.searchsorted(layout.image, [first, last])
-        begin, end = np.searchsorted(caption, [low, high])
-        result[first:last] = _chunk_similarities(
-            caption[begin:end] - low,
-            ngram[begin:end],
+    result = np.zeros(int(layout.image[-1]) + 1)
+    for captions, begin, end in _chunks(caption, layout):
+        image = layout.image[captions]
+        first = image[0]
+        result[first : image[-1] + 1] = _chunk_similarities(
+            caption[begin:end] - captions.start,
+            ngram[begin:end].astype(np.int64),
             idf,
-            layout.image[low:high] - first,
-            layout.is_hypothesis[low:high],
-            layout.length[low:high],
+            image - first,
+            layout.is_hypothesis[captions],
+            layout.length[captions],
         )
     return result
+
+
+def _chunks(caption: np.ndarray, layout: _Layout) -> Iterator[tuple[slice, int, int]]:
+    """Cuts a corpus between images, so that tables of millions of them never exist at once.
+
+    Yields:
+        The captions of some images, and first and last place of their n-grams.
+    """
+    images = int(layout.image[-1]) + 1
+    for first in range(0, images, _IMAGES_PER_CHUNK):
+        low, high = np.searchsorted(layout.image, [first, first + _IMAGES_PER_CHUNK])
+        # In the array's own type, or it would be copied whole.
+        begin, end = np.searchsorted(caption, np.array([low, high], caption.dtype))
+        yield slice(int(low), int(high)), int(begin), int(end)
 
 
 def _chunk_similarities(
@@ -307,7 +332,7 @@ def _chunk_similarities(
     length: np.ndarray,
 ) -> np.ndarray:
     # One row per different n-gram of a caption, sorted by caption, then by number.
-    rows, occurrences = np.unique(caption * len(idf) + ngram, return_counts=True)
+    rows, occurrences = np.unique(caption.astype(np.int64) * len(idf) + ngram, return_counts=True)
     caption, ngram = np.divmod(rows, max(len(idf), 1))
     weight = occurrences * idf[ngram]
     norm = np.sqrt(np.bincount(caption, weight**2, minlength=len(image)))

@@ -223,6 +223,12 @@ def test_cider_d_of_more_images_than_are_scored_together() -> None:
     np.testing.assert_allclose(many.scores(), np.tile(few.scores(), 3000), rtol=1e-12)
 
 
+def test_cider_d_of_a_vocabulary_whose_bigrams_do_not_fit_into_32_bits() -> None:
+    captions = [f"a{image} b{image} c{image} d{image}" for image in range(15_000)]
+    scores = summed(CiderCorpus, [(caption, [caption]) for caption in captions]).scores()
+    np.testing.assert_allclose(scores, 10.0, rtol=1e-12)
+
+
 def test_document_frequencies_survive_a_file(tmp_path: Path) -> None:
     frequencies = DocumentFrequencies.of([["a dog", "a dog runs"], ["a\u00a0cat"]])
     assert frequencies.images == 2
