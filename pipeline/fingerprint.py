@@ -50,9 +50,10 @@ def code_fingerprint(*modules: str, root: Path = _ROOT) -> str:
             raise ImportError(f"{module} is not a module of {root}.")
     digest = hashlib.sha256()
     for name, reached in sorted(finder.modules.items()):
-        if name.split(".")[0] not in ROOMS or not reached.__file__:
+        source = getattr(reached, "__file__", None)
+        if name.split(".")[0] not in ROOMS or not source:
             continue
-        path = Path(reached.__file__)
+        path = Path(source)
         digest.update(f"{name}\n{ast.dump(ast.parse(path.read_bytes()))}\n".encode())
         for template in sorted((path.parent / "templates").glob("*")):
             digest.update(template.read_bytes())

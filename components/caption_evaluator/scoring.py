@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -81,7 +81,9 @@ class ImageStatistics:
         CIDEr-D or METEOR.
         """
         rows = [bleu.bleu_scores(_bleu_sums(row[None])) for row in self.bleu]
-        scores = dict(_bleu_names(np.array(rows).reshape(-1, bleu.MAX_ORDER).T))
+        scores: dict[str, np.ndarray] = dict(
+            _bleu_names(np.array(rows).reshape(-1, bleu.MAX_ORDER).T)
+        )
         if self.meteor is not None:
             scores["meteor"] = meteor.meteor_scores(self.meteor)
         scores["rouge_l"] = self.rouge_l
@@ -306,7 +308,7 @@ def _bleu_of_sums(sums: np.ndarray) -> np.ndarray:
     return np.array([bleu.bleu_scores(_bleu_sums(row[None])) for row in sums]).T
 
 
-def _bleu_names(scores: Sequence[float] | np.ndarray) -> Iterator[tuple[str, float]]:
+def _bleu_names(scores: Sequence[Any] | np.ndarray) -> Iterator[tuple[str, Any]]:
     return ((f"bleu_{order}", value) for order, value in enumerate(scores, 1))
 
 

@@ -109,7 +109,7 @@ def _caption_and_references(labels: np.ndarray, predictions: np.ndarray) -> tupl
 def _computations(
     name: str,
     statistics_name: str,
-    factory: Callable[[], Statistics],
+    factory: Callable[[], Any],
     value: Callable[[Any], float],
     eval_config: config_pb2.EvalConfig | None,
     model_name: str,
@@ -212,8 +212,10 @@ def _cider_d(
     output_name: str = "",
     example_weighted: bool = False,
 ) -> metric_types.MetricComputations:
+    factory: Callable[[], Any]
+    value: Callable[[Any], float]
     if not document_frequencies:
-        factory: Callable[[], Statistics] = cider.CiderCorpus
+        factory = cider.CiderCorpus
         statistics_name, value = "cider_d_corpus", cider.CiderCorpus.mean
     else:
         factory = functools.partial(cider.TrainIdfCiderStatistics, document_frequencies)
