@@ -50,7 +50,7 @@ class Captioner(keras.Model):
           training: Whether dropout and batch statistics are on.
 
         Returns:
-          float [R, T - 1, hidden width]: the state that predicts each token after the first.
+          float [R, T - 1, embedding_dim]: the state that predicts each token after the first.
         """
         memory = self.remember(batch["inputs"], training=training)
         rows = tf.nest.map_structure(lambda part: tf.gather(part, batch["image_index"]), memory)
@@ -77,8 +77,7 @@ class Captioner(keras.Model):
         targets = batch["token_ids"][:, 1:]
         is_token = targets != PAD_ID
         targets = tf.boolean_mask(targets, is_token)
-        hidden = tf.boolean_mask(hidden, is_token)
-        logits = tf.cast(self.decoder.logits(hidden, training=training), tf.float32)
+        logits = tf.cast(self.decoder.logits(tf.boolean_mask(hidden, is_token)), tf.float32)
         # The smoothed target's cross-entropy without a dense target distribution:
         # log Z - (1 - s) logit[target] - s mean(logits).
         log_z = tf.reduce_logsumexp(logits, axis=-1)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import keras
-import tensorflow as tf
 from keras import ops
 
 from models.config import DecoderConfig
 from models.decoders.attention import AdditiveAttention, DotProductAttention
-from models.decoders.packed import run_packed
 
 
 class Memory(NamedTuple):
@@ -32,7 +30,7 @@ class RecurrentDecoder(keras.layers.Layer):
     The recurrent state starts from the mean of the features. With attention, the output of the
     recurrent layer at each word is the query, and context and output together give the next word
     (Luong et al., 2015, https://arxiv.org/abs/1508.04025). As no context is fed back into the
-    recurrence, a whole caption runs through the recurrent layer first and is attended in one
+    recurrence, a whole caption runs through the fused recurrent layer and is attended in one
     matrix product while training.
 
     Args:
@@ -68,10 +66,7 @@ class RecurrentDecoder(keras.layers.Layer):
         self.tie_embeddings = tie_embeddings
         self.dropout = dropout
 
-        # Scale and offset would be absorbed by the projection, and their gradients cost a third.
-        self.feature_norm = keras.layers.LayerNormalization(
-            center=False, scale=False, name="feature_norm"
-        )
+        self.feature_norm = keras.layers.LayerNormalization(name="feature_norm")
         self.feature_projection = keras.layers.Dense(units, activation="relu", name="features")
         # Of unit variance once scaled as input, and of unit norm as output weights (Vaswani et al.,
         # 2017, section 3.4). With the far smaller default the first epochs learn next to nothing.
@@ -169,19 +164,12 @@ class RecurrentDecoder(keras.layers.Layer):
           training: Whether dropout is on.
 
         Returns:
-          Pair of hidden states, float [R, T, hidden width], from which `logits` predicts the word
-          after each position, and attention weights, float [R, T, positions], or None. Both mean
-          nothing behind the end of a caption.
+          Pair of hidden states, float [R, T, embedding_dim], from which `logits` predicts the word
+          after each position, and attention weights, float [R, T, positions], or None.
         """
         words = self.embedding_dropout(self._embed(token_ids), training=training)
-        if training and tf.config.list_logical_devices("GPU"):
-            # cuDNN's kernel is faster than anything step by step, padding or not. It is kept out
-            # of graphs that are exported: they have to run without a GPU too.
-            outputs = self.recurrent(words, initial_state=list(memory.state), training=True)
-        else:
-            lengths = tf.math.count_nonzero(token_ids, axis=1)
-            outputs = run_packed(self.recurrent.cell, words, memory.state, lengths)
-        return self._look(outputs, memory.grid)
+        outputs = self.recurrent(words, initial_state=list(memory.state), training=training)
+        return self._look(outputs, memory.grid, training)
 
     def step(
         self, token_ids: Any, state: tuple[Any, ...], grid: tuple[Any, ...]
@@ -201,12 +189,11 @@ class RecurrentDecoder(keras.layers.Layer):
         flat = [ops.reshape(part, (-1, self.units)) for part in state]
         output, new_state = self.recurrent.cell(words, flat)
         shape = (batch, beams, self.units)
-        hidden, _ = self._look(ops.reshape(output, shape), grid)
+        hidden, _ = self._look(ops.reshape(output, shape), grid, training=False)
         return self.logits(hidden), tuple(ops.reshape(part, shape) for part in new_state)
 
-    def logits(self, hidden: Any, training: bool = False) -> Any:
-        """Scores of the next word, float [..., vocabulary_size], of hidden states."""
-        hidden = self.output_dropout(self.output_projection(hidden), training=training)
+    def logits(self, hidden: Any) -> Any:
+        """Scores of the next word, float [..., vocabulary_size]."""
         if self.output_layer is not None:
             return self.output_layer(hidden)
         return ops.matmul(hidden, ops.transpose(self.embedding.embeddings)) + self.output_bias
@@ -214,12 +201,13 @@ class RecurrentDecoder(keras.layers.Layer):
     def _embed(self, token_ids: Any) -> Any:
         return self.embedding(token_ids) * self.embedding_dim**0.5
 
-    def _look(self, outputs: Any, grid: tuple[Any, ...]) -> tuple[Any, Any]:
-        """Recurrent outputs, with what each sees in the image beside it."""
-        if self.grid_attention is None:
-            return outputs, None
-        context, weights = self.grid_attention(outputs, *grid)
-        return ops.concatenate([outputs, context], axis=-1), weights
+    def _look(self, outputs: Any, grid: tuple[Any, ...], training: bool) -> tuple[Any, Any]:
+        weights = None
+        if self.grid_attention is not None:
+            context, weights = self.grid_attention(outputs, *grid)
+            outputs = ops.concatenate([outputs, context], axis=-1)
+        hidden = self.output_projection(outputs)
+        return self.output_dropout(hidden, training=training), weights
 
     def get_config(self) -> dict[str, Any]:
         return {
