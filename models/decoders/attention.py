@@ -30,13 +30,14 @@ class AdditiveAttention(keras.layers.Layer):
         self.key_projection = keras.layers.Dense(units, name="key")
         self.value_projection = keras.layers.Dense(units, name="value")
         self.query_projection = keras.layers.Dense(units, use_bias=False, name="query")
-        self.score = keras.layers.Dense(1, use_bias=False, name="score")
 
     def build(self, query_shape: tuple, grid_shape: tuple) -> None:
         self.key_projection.build(grid_shape)
         self.value_projection.build(grid_shape)
         self.query_projection.build(query_shape)
-        self.score.build((None, None, None, self.units))
+        self.score = self.add_weight(
+            shape=(self.units,), initializer="glorot_uniform", name="score"
+        )
 
     def project(self, grid: Any) -> tuple[Any, Any]:
         """Keys and values, each [N, positions, units], of a grid [N, positions, channels]."""
@@ -45,7 +46,9 @@ class AdditiveAttention(keras.layers.Layer):
     def call(self, query: Any, keys: Any, values: Any) -> tuple[Any, Any]:
         projected = self.query_projection(query)
         joint = ops.tanh(ops.expand_dims(projected, 2) + ops.expand_dims(keys, 1))
-        weights = ops.softmax(ops.squeeze(self.score(joint), -1), axis=-1)
+        # Not a Dense of one unit: the matrix product of one column that TensorFlow 2.16 with oneDNN
+        # makes of it in greedy search writes outside its memory.
+        weights = ops.softmax(ops.sum(joint * self.score, axis=-1), axis=-1)
         return ops.matmul(weights, values), weights
 
     def get_config(self) -> dict[str, Any]:

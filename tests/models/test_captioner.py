@@ -8,7 +8,9 @@ import pytest
 import tensorflow as tf
 
 from models.captioner import Captioner
+from models.config import DecodingConfig
 from models.decoders.recurrent import RecurrentDecoder
+from models.decoding import CaptionerSteps, beam_search
 
 VOCABULARY = 9
 
@@ -68,3 +70,23 @@ def test_captions_are_read_beside_their_own_image(captioner: Captioner) -> None:
             }
         )
         np.testing.assert_allclose(alone[0], hidden[row], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("attention", ["none", "additive", "dot_product"])
+def test_greedy_search_of_a_batch_is_that_of_each_image(attention: str) -> None:
+    """Also a guard: one column of a matrix product in the loop once crashed TensorFlow here."""
+    keras.utils.set_random_seed(0)
+    decoder = RecurrentDecoder(
+        VOCABULARY, units=32, embedding_dim=16, attention=attention, attention_heads=1
+    )
+    decoder.build((None, None), (None, 36, 12))
+    captioner = Captioner(decoder)
+    features = tf.constant(np.random.default_rng(1).normal(size=(12, 36, 12)), tf.float32)
+    settings = DecodingConfig(beam_size=1, max_length=6)
+
+    @tf.function(autograph=False)
+    def search(inputs: tf.Tensor) -> tf.Tensor:
+        return beam_search(CaptionerSteps(captioner), inputs, settings).scores
+
+    alone = tf.concat([search(features[row : row + 1]) for row in range(12)], 0)
+    np.testing.assert_allclose(search(features), alone, rtol=1e-5)
