@@ -24,7 +24,8 @@ from pathlib import Path
 if __name__ == "__main__":
     # As a script this file's own folder comes first on the path, where `pipeline.py` would be
     # taken for the package `pipeline`.
-    sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).parent]
+    _here = Path(__file__).resolve().parent
+    sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != _here]
 
 from rich.console import Console
 
