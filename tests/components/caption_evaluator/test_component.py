@@ -38,7 +38,7 @@ def test_kubeflow_compiles_it(tmp_path: Path, with_options: bool) -> None:
     kubeflow_v2_dag_runner.KubeflowV2DagRunner(
         config=kubeflow_v2_dag_runner.KubeflowV2DagRunnerConfig(default_image="image"),
         output_filename=str(out),
-    ).run(tfx_pipeline.Pipeline("evaluation", "/root", components=[*nodes.values(), evaluator]))
+    ).run(tfx_pipeline.Pipeline("evaluation", "/pipeline", components=[*nodes.values(), evaluator]))
     task = json.loads(out.read_text())["pipelineSpec"]["root"]["dag"]["tasks"]["CaptionEvaluator"]
     assert set(task["inputs"]["artifacts"]) == set(nodes)
     assert "bleu_1" in json.dumps(task["inputs"]["parameters"]["config"])
