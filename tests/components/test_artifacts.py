@@ -1,0 +1,22 @@
+"""Artifact types by the path that Kubeflow imports them by."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+import components
+from components import artifacts
+
+
+@pytest.mark.parametrize("name", components.__all__)
+def test_every_type_is_reached_by_its_type_name(name: str) -> None:
+    kind = getattr(artifacts, name)
+    package, attribute = kind.TYPE_NAME.split(".")
+    assert getattr(importlib.import_module(package), attribute) is kind
+
+
+def test_another_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="'components' has no attribute 'Blessing'"):
+        _ = components.Blessing
