@@ -50,11 +50,14 @@ class Captioner(keras.Model):
           training: Whether dropout and batch statistics are on.
 
         Returns:
-          float [R, T - 1, embedding_dim]: the state that predicts each token after the first.
+          float [R, T - 1, hidden width]: the state that predicts each token after the first.
         """
+        token_ids = batch["token_ids"]
+        # What nothing follows predicts nothing: the end of a caption is padding to the decoder.
+        token_ids = tf.where(token_ids[:, 1:] != PAD_ID, token_ids[:, :-1], PAD_ID)
         memory = self.remember(batch["inputs"], training=training)
         rows = tf.nest.map_structure(lambda part: tf.gather(part, batch["image_index"]), memory)
-        hidden, _ = self.decoder(batch["token_ids"][:, :-1], rows, training=training)
+        hidden, _ = self.decoder(token_ids, rows, training=training)
         return hidden
 
     def cross_entropy(
@@ -77,14 +80,13 @@ class Captioner(keras.Model):
         targets = batch["token_ids"][:, 1:]
         is_token = targets != PAD_ID
         targets = tf.boolean_mask(targets, is_token)
-        logits = tf.cast(self.decoder.logits(tf.boolean_mask(hidden, is_token)), tf.float32)
-        # The smoothed target's cross-entropy without a dense target distribution:
-        # log Z - (1 - s) logit[target] - s mean(logits).
-        log_z = tf.reduce_logsumexp(logits, axis=-1)
-        target_logits = tf.gather(logits, targets, batch_dims=1)
-        loss = log_z - (1.0 - label_smoothing) * target_logits
+        hidden = tf.boolean_mask(hidden, is_token)
+        logits = tf.cast(self.decoder.logits(hidden, training=training), tf.float32)
+        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
         if label_smoothing:
-            loss -= label_smoothing * tf.reduce_mean(logits, axis=-1)
+            # To the smoothed target, without a dense target distribution.
+            target_logits = tf.gather(logits, targets, batch_dims=1)
+            loss += label_smoothing * (target_logits - tf.reduce_mean(logits, axis=-1))
         return tf.reduce_sum(loss), tf.cast(tf.size(targets), tf.float32)
 
 

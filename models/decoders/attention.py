@@ -1,8 +1,11 @@
 """Attention of a decoder over the grid of image features.
 
-Both kinds share one interface: `project` prepares the grid once per image, `call` takes any number
-of queries at a time. All words of a caption are attended in one call while training; while
-decoding, all hypotheses of an image are.
+Both kinds share one interface: `project` prepares the grid once per image, `project_query` the
+queries, and `call` takes any number of them at a time. All words of a caption are attended in one
+call while training; while decoding, all hypotheses of an image are.
+
+Dense layers see matrices only: of a product with a batch of matrices TensorFlow makes the gradient
+of the weights once for each of them before it adds them up, which took half of a training step.
 """
 
 from __future__ import annotations
@@ -11,6 +14,18 @@ from typing import Any
 
 import keras
 from keras import ops
+
+
+def dense(layer: keras.layers.Dense, inputs: Any) -> Any:
+    """A Dense layer over [..., width], as one product of two matrices.
+
+    Args:
+      layer: A built layer.
+      inputs: float [..., width].
+    """
+    shape = ops.shape(inputs)
+    flat = layer(ops.reshape(inputs, (-1, inputs.shape[-1])))
+    return ops.reshape(flat, (*shape[:-1], layer.units))
 
 
 @keras.saving.register_keras_serializable("captioner")
@@ -41,10 +56,23 @@ class AdditiveAttention(keras.layers.Layer):
 
     def project(self, grid: Any) -> tuple[Any, Any]:
         """Keys and values, each [N, positions, units], of a grid [N, positions, channels]."""
-        return self.key_projection(grid), self.value_projection(grid)
+        return dense(self.key_projection, grid), dense(self.value_projection, grid)
 
-    def call(self, query: Any, keys: Any, values: Any) -> tuple[Any, Any]:
-        projected = self.query_projection(query)
+    def project_query(self, query: Any) -> Any:
+        """Queries, float [..., units], as `call` takes them."""
+        return dense(self.query_projection, query)
+
+    def call(self, projected: Any, keys: Any, values: Any) -> tuple[Any, Any]:
+        """Context and weights.
+
+        Args:
+          projected: Queries of `project_query`, [N, T, units].
+          keys: Of `project`.
+          values: Of `project`.
+
+        Returns:
+          Context, [N, T, units], and weights over the grid, [N, T, positions].
+        """
         joint = ops.tanh(ops.expand_dims(projected, 2) + ops.expand_dims(keys, 1))
         # Not a Dense of one unit: the matrix product of one column that TensorFlow 2.16 with oneDNN
         # makes of it in greedy search writes outside its memory.
@@ -85,15 +113,31 @@ class DotProductAttention(keras.layers.Layer):
 
     def project(self, grid: Any) -> tuple[Any, Any]:
         """Keys and values, each [N, heads, positions, units / heads]."""
-        return self._split(self.key_projection(grid)), self._split(self.value_projection(grid))
+        keys = dense(self.key_projection, grid)
+        return self._split(keys), self._split(dense(self.value_projection, grid))
 
-    def call(self, query: Any, keys: Any, values: Any) -> tuple[Any, Any]:
-        queries = self._split(self.query_projection(query))
+    def project_query(self, query: Any) -> Any:
+        """Queries, float [..., units], as `call` takes them."""
+        return dense(self.query_projection, query)
+
+    def call(self, projected: Any, keys: Any, values: Any) -> tuple[Any, Any]:
+        """Context and weights.
+
+        Args:
+          projected: Queries of `project_query`, [N, T, units].
+          keys: Of `project`.
+          values: Of `project`.
+
+        Returns:
+          Context, [N, T, units], and weights over the grid, the mean of all heads, [N, T,
+          positions].
+        """
+        queries = self._split(projected)
         scale = (self.units // self.num_heads) ** -0.5
         scores = ops.matmul(queries, ops.swapaxes(keys, -1, -2)) * scale
         weights = ops.softmax(scores, axis=-1)
         context = ops.swapaxes(ops.matmul(weights, values), 1, 2)
-        context = ops.reshape(context, (*ops.shape(query)[:2], self.units))
+        context = ops.reshape(context, (*ops.shape(projected)[:2], self.units))
         return context, ops.mean(weights, axis=1)
 
     def get_config(self) -> dict[str, Any]:

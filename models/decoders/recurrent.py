@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import keras
+import tensorflow as tf
 from keras import ops
 
-from models.config import DecoderConfig
-from models.decoders.attention import AdditiveAttention, DotProductAttention
+from models.config import PAD_ID, DecoderConfig
+from models.decoders.attention import AdditiveAttention, DotProductAttention, dense
+from models.decoders.packed import make_packing, run_packed
 
 
 class Memory(NamedTuple):
@@ -30,7 +32,7 @@ class RecurrentDecoder(keras.layers.Layer):
     The recurrent state starts from the mean of the features. With attention, the output of the
     recurrent layer at each word is the query, and context and output together give the next word
     (Luong et al., 2015, https://arxiv.org/abs/1508.04025). As no context is fed back into the
-    recurrence, a whole caption runs through the fused recurrent layer and is attended in one
+    recurrence, a whole caption runs through the recurrent layer first and is attended in one
     matrix product while training.
 
     Args:
@@ -66,7 +68,10 @@ class RecurrentDecoder(keras.layers.Layer):
         self.tie_embeddings = tie_embeddings
         self.dropout = dropout
 
-        self.feature_norm = keras.layers.LayerNormalization(name="feature_norm")
+        # Scale and offset would be absorbed by the projection, and their gradients cost a third.
+        self.feature_norm = keras.layers.LayerNormalization(
+            center=False, scale=False, name="feature_norm"
+        )
         self.feature_projection = keras.layers.Dense(units, activation="relu", name="features")
         # Of unit variance once scaled as input, and of unit norm as output weights (Vaswani et al.,
         # 2017, section 3.4). With the far smaller default the first epochs learn next to nothing.
@@ -146,7 +151,10 @@ class RecurrentDecoder(keras.layers.Layer):
           features: float [N, positions, channels].
           training: Whether dropout is on.
         """
-        grid = self.feature_projection(self.feature_norm(features))
+        if self.grid_attention is None:
+            # Nothing looks at single positions, so one vector of the image is enough.
+            features = ops.mean(features, axis=1, keepdims=True)
+        grid = dense(self.feature_projection, self.feature_norm(features))
         grid = self.feature_dropout(grid, training=training)
         mean = ops.mean(grid, axis=1)
         state = tuple(layer(mean) for layer in self.initial_state)
@@ -164,12 +172,24 @@ class RecurrentDecoder(keras.layers.Layer):
           training: Whether dropout is on.
 
         Returns:
-          Pair of hidden states, float [R, T, embedding_dim], from which `logits` predicts the word
-          after each position, and attention weights, float [R, T, positions], or None.
+          Pair of hidden states, float [R, T, hidden width], from which `logits` predicts the word
+          after each position, and attention weights, float [R, T, positions], or None. Both mean
+          nothing on padding.
         """
-        words = self.embedding_dropout(self._embed(token_ids), training=training)
-        outputs = self.recurrent(words, initial_state=list(memory.state), training=training)
-        return self._look(outputs, memory.grid, training)
+        if training and tf.config.list_logical_devices("GPU"):
+            # cuDNN's kernel is faster than anything step by step, padding or not. It is kept out
+            # of graphs that are exported: they have to run without a GPU too.
+            words = self.embedding_dropout(self._embed(token_ids), training=True)
+            outputs = self.recurrent(words, initial_state=list(memory.state), training=True)
+            return self._look(outputs, self._query(outputs), memory.grid)
+        is_token = ops.cast(ops.not_equal(token_ids, PAD_ID), "int32")
+        packing = make_packing(ops.sum(is_token, axis=1), ops.shape(token_ids)[1])
+        words = self._embed(packing.pack(token_ids))
+        words = self.embedding_dropout(words, training=training)
+        packed = run_packed(self.recurrent.cell, words, memory.state, packing)
+        query = self._query(packed)
+        query = None if query is None else packing.unpack(query)
+        return self._look(packing.unpack(packed), query, memory.grid)
 
     def step(
         self, token_ids: Any, state: tuple[Any, ...], grid: tuple[Any, ...]
@@ -189,25 +209,35 @@ class RecurrentDecoder(keras.layers.Layer):
         flat = [ops.reshape(part, (-1, self.units)) for part in state]
         output, new_state = self.recurrent.cell(words, flat)
         shape = (batch, beams, self.units)
-        hidden, _ = self._look(ops.reshape(output, shape), grid, training=False)
+        output = ops.reshape(output, shape)
+        hidden, _ = self._look(output, self._query(output), grid)
         return self.logits(hidden), tuple(ops.reshape(part, shape) for part in new_state)
 
-    def logits(self, hidden: Any) -> Any:
-        """Scores of the next word, float [..., vocabulary_size]."""
+    def logits(self, hidden: Any, training: bool = False) -> Any:
+        """Scores of the next word, float [..., vocabulary_size].
+
+        Args:
+          hidden: float [..., hidden width].
+          training: Whether dropout is on.
+        """
+        hidden = dense(self.output_projection, hidden)
+        hidden = self.output_dropout(hidden, training=training)
         if self.output_layer is not None:
-            return self.output_layer(hidden)
+            return dense(self.output_layer, hidden)
         return ops.matmul(hidden, ops.transpose(self.embedding.embeddings)) + self.output_bias
 
     def _embed(self, token_ids: Any) -> Any:
         return self.embedding(token_ids) * self.embedding_dim**0.5
 
-    def _look(self, outputs: Any, grid: tuple[Any, ...], training: bool) -> tuple[Any, Any]:
-        weights = None
-        if self.grid_attention is not None:
-            context, weights = self.grid_attention(outputs, *grid)
-            outputs = ops.concatenate([outputs, context], axis=-1)
-        hidden = self.output_projection(outputs)
-        return self.output_dropout(hidden, training=training), weights
+    def _query(self, outputs: Any) -> Any:
+        return None if self.grid_attention is None else self.grid_attention.project_query(outputs)
+
+    def _look(self, outputs: Any, query: Any, grid: tuple[Any, ...]) -> tuple[Any, Any]:
+        """Recurrent outputs, with what each sees in the image beside it."""
+        if self.grid_attention is None:
+            return outputs, None
+        context, weights = self.grid_attention(query, *grid)
+        return ops.concatenate([outputs, context], axis=-1), weights
 
     def get_config(self) -> dict[str, Any]:
         return {

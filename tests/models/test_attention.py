@@ -39,7 +39,7 @@ def test_layer(
     run_layer_test(
         layer_class,
         init_kwargs,
-        call=lambda layer: layer(query, *layer.project(grid)),
+        call=lambda layer: layer(layer.project_query(query), *layer.project(grid)),
         build_shapes=((None, None, UNITS), (None, POSITIONS, CHANNELS)),
         expected_shapes=[(N, T, UNITS), (N, T, POSITIONS)],
         expected_weights=weights,
@@ -50,7 +50,7 @@ def test_layer(
 def test_weights_are_a_distribution_over_the_grid(attention: keras.layers.Layer) -> None:
     query, grid = _inputs()
     attention.build(query.shape, grid.shape)
-    _, weights = attention(query, *attention.project(grid))
+    _, weights = attention(attention.project_query(query), *attention.project(grid))
     np.testing.assert_allclose(tf.reduce_sum(weights, axis=-1), np.ones((N, T)), rtol=1e-5)
     assert (weights.numpy() >= 0).all()
 
@@ -61,7 +61,8 @@ def test_dot_product_of_one_head_by_hand() -> None:
     identity, zeros = np.eye(2), np.zeros(2)
     attention.set_weights([identity, zeros] * 3)
     grid = tf.constant([[[1.0, 0.0], [0.0, 3.0]]])
-    context, weights = attention(tf.constant([[[2.0, 0.0]]]), *attention.project(grid))
+    query = attention.project_query(tf.constant([[[2.0, 0.0]]]))
+    context, weights = attention(query, *attention.project(grid))
     first = np.exp(2 / np.sqrt(2)) / (np.exp(2 / np.sqrt(2)) + 1)
     np.testing.assert_allclose(weights, [[[first, 1 - first]]], rtol=1e-6)
     np.testing.assert_allclose(context, [[[first, 3 * (1 - first)]]], rtol=1e-6)
