@@ -8,16 +8,16 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 from collections.abc import Iterable, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from pipeline import typed_yaml
 from pipeline.errors import UserError
 
+SETTINGS = Path(__file__).with_name("settings")
 STRICT = ConfigDict(extra="forbid")
 
 _IMAGE = r"^[^\s@]+(@sha256:[0-9a-f]{64}|:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})$"
@@ -119,8 +119,7 @@ class KubeflowConfig:
 
 def settings_names() -> list[str]:
     """Names of the settings that come with the package, each an example to copy."""
-    folder = resources.files("kubeflow") / "settings"
-    return sorted(Path(item.name).stem for item in folder.iterdir() if item.name.endswith(".yaml"))
+    return typed_yaml.names(SETTINGS)
 
 
 def load_settings(settings: str, values: Mapping[str, Any] | None = None) -> KubeflowConfig:
@@ -133,37 +132,13 @@ def load_settings(settings: str, values: Mapping[str, Any] | None = None) -> Kub
     Raises:
       UserError: No such file, an unknown key, or a value that is not allowed.
     """
-    known = resources.files("kubeflow") / "settings" / f"{settings}.yaml"
-    source = known if known.is_file() else Path(settings)
-    if not source.is_file():
-        raise UserError(
-            f"`--settings` must be one of {', '.join(settings_names())} or the path of a YAML "
-            f"file. Received: {settings!r}."
-        )
-    try:
-        tree = yaml.safe_load(source.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise UserError(f"{source} is no valid YAML: {error}") from error
-    if not isinstance(tree, dict):
-        raise UserError(f"{source} must hold keys and values. Received: {type(tree).__name__}.")
-    try:
-        return TypeAdapter(KubeflowConfig).validate_python({**tree, **(values or {})})
-    except ValidationError as error:
-        lines = [_explain(problem, source.name) for problem in error.errors()]
-        raise UserError("\n".join(lines)) from error
-
-
-def _explain(problem: Mapping[str, Any], source: str) -> str:
-    key = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "unexpected_keyword_argument":
-        allowed = ", ".join(field.name for field in dataclasses.fields(KubeflowConfig))
-        return f"`{key}` is not a key of the cluster's settings ({source}). Allowed: {allowed}."
-    if problem["type"] == "missing":
-        return f"`{key}` must be given; it has no default ({source})."
-    message = problem["msg"].removeprefix("Value error, ")
-    if not key:
-        return f"{message} ({source})."
-    return f"`{key}`: {message}. Received: {problem['input']!r} ({source})."
+    tree, path = typed_yaml.read(settings, SETTINGS, "--settings")
+    return typed_yaml.validate(
+        KubeflowConfig,
+        {**tree, **(values or {})},
+        "the cluster's settings",
+        lambda key: path.name,
+    )
 
 
 def match_nodes(

@@ -8,13 +8,12 @@ of that room, composed here.
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from components.caption_evaluator.config import EvaluatorConfig
@@ -29,6 +28,7 @@ from models.config import (
     TextConfig,
     TrainerConfig,
 )
+from pipeline import typed_yaml
 from pipeline.errors import UserError
 
 PRESETS = Path(__file__).with_name("presets")
@@ -147,7 +147,7 @@ class PipelineConfig:
 
 def preset_names() -> list[str]:
     """Names of the presets that come with the package."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+    return typed_yaml.names(PRESETS)
 
 
 def load_config(
@@ -167,7 +167,7 @@ def load_config(
       UserError: An unknown preset or key, or a value that is not allowed; the message names key,
         value, what is allowed, and the file or flag it came from.
     """
-    tree, origin = _read_preset(preset)
+    tree, path = typed_yaml.read(preset, PRESETS, "preset")
     origins: dict[str, str] = {}
     for text in overrides:
         key, separator, value = text.partition("=")
@@ -180,29 +180,12 @@ def load_config(
     for key, value in (values or {}).items():
         _assign(tree, key, value, origins, "command line")
     tree.setdefault("name", Path(preset).stem)
-    try:
-        return TypeAdapter(PipelineConfig).validate_python(tree)
-    except ValidationError as error:
-        lines = [_explain(problem, origins, origin) for problem in error.errors()]
-        raise UserError("\n".join(lines)) from error
 
+    def origin(key: str) -> str:
+        known = (origins[name] for name in _prefixes(key) if name in origins)
+        return next(known, f"preset {path.name}")
 
-def _read_preset(preset: str) -> tuple[dict[str, Any], str]:
-    """The tree of a preset file, and what to call the file in messages."""
-    known = PRESETS / f"{preset}.yaml"
-    path = known if known.is_file() else Path(preset)
-    if not path.is_file():
-        raise UserError(
-            f"`preset` must be one of {', '.join(preset_names())} or the path of a YAML file. "
-            f"Received: {preset!r}."
-        )
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is no valid YAML: {error}") from error
-    if not isinstance(tree, dict):
-        raise UserError(f"{path} must hold keys and values. Received: {type(tree).__name__}.")
-    return tree, f"preset {path.name}"
+    return typed_yaml.validate(PipelineConfig, tree, "the configuration", origin)
 
 
 def _assign(
@@ -219,41 +202,8 @@ def _assign(
     origins[key] = origin
 
 
-def _explain(problem: Mapping[str, Any], origins: Mapping[str, str], preset: str) -> str:
-    """One pydantic error as a sentence: key, what is allowed, what was received, where."""
-    location = problem["loc"]
-    key = ".".join(str(part) for part in location)
-    where = next(
-        (origins[name] for name in _prefixes(key) if name in origins),
-        preset,
-    )
-    if problem["type"] == "unexpected_keyword_argument":
-        allowed = _allowed_keys(location[:-1])
-        close = difflib.get_close_matches(str(location[-1]), allowed, n=1)
-        hint = f" Did you mean `{close[0]}`?" if close else ""
-        return (
-            f"`{key}` is not a key of the configuration ({where}). "
-            f"Allowed here: {', '.join(allowed)}.{hint}"
-        )
-    if problem["type"] == "missing":
-        return f"`{key}` must be given; it has no default ({where})."
-    message = problem["msg"][0].lower() + problem["msg"][1:]
-    return f"`{key}`: {message}. Received: {problem['input']!r} ({where})."
-
-
 def _prefixes(key: str) -> Iterator[str]:
     """`a.b.c`, `a.b`, `a`."""
     parts = key.split(".")
     for length in range(len(parts), 0, -1):
         yield ".".join(parts[:length])
-
-
-def _allowed_keys(location: Iterable[str | int]) -> list[str]:
-    """Field names of the dataclass at a location of the configuration tree."""
-    node: Any = PipelineConfig
-    for part in location:
-        if dataclasses.is_dataclass(node):
-            node = get_type_hints(node)[str(part)]
-        else:  # a mapping such as `models`: its keys are free, its values are not
-            node = get_args(node)[1]
-    return [field.name for field in dataclasses.fields(node)]
