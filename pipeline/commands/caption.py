@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.arguments import add_serving_dir
 from pipeline.errors import UserError
 
-HELP = "caption photographs, by a server or by the model that was pushed last"
+HELP = "Caption photographs, by a server or by the model that was pushed last."
 EXAMPLES = """\
 examples:
   captioner caption photo.jpg
@@ -37,12 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", type=Path, metavar="DIR", help="SavedModel to load, where no server is asked"
     )
-    parser.add_argument(
-        "--serving-dir",
-        type=Path,
-        metavar="DIR",
-        help="pushed models to choose from (default: the newest runs/*/serving)",
-    )
+    add_serving_dir(parser)
     parser.add_argument(
         "--name", default="captioner", help="name of the model (default: captioner)"
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from pipeline.arguments import add_preset
+
 HELP = "Compile the pipeline for Kubeflow Pipelines or Vertex AI."
 EXAMPLES = """\
 examples:
@@ -17,23 +19,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds back end, output, preset and overrides."""
     parser.add_argument("backend", choices=("kubeflow", "vertex"), help="where it will run")
     parser.add_argument("output", metavar="OUT.yaml", help="file to write")
-    parser.add_argument(
-        "--preset", default="sample", help="name of a preset or a YAML file (default: sample)"
-    )
+    add_preset(parser)
     parser.add_argument(
         "--settings",
         metavar="FILE",
         help="settings of the cluster: a copy of kubeflow/settings/<back end>.yaml (the default)",
     )
     parser.add_argument("--image", help="image of all nodes, over that of the settings")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="override one key of the configuration; may be given often",
-    )
 
 
 def run(args: argparse.Namespace) -> int:

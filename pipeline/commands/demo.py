@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 
+from pipeline.arguments import add_server
 from pipeline.errors import UserError
 
-HELP = "a web page: drop a photograph, see what both models say and where they look"
+HELP = "Serve a web page: drop a photograph, see what both models say and where they look."
 EXAMPLES = """\
 examples:
   captioner serve &
@@ -17,10 +18,7 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--server", default="grpc://127.0.0.1:8500", metavar="URL",
-        help="grpc://HOST:PORT or http://HOST:PORT (default: grpc://127.0.0.1:8500)",
-    )  # fmt: skip
+    add_server(parser, "grpc://HOST:PORT or http://HOST:PORT")
     parser.add_argument(
         "--models", nargs="+", default=["cnn_lstm", "resnet_gru"], metavar="NAME",
         help="models shown side by side (default: cnn_lstm resnet_gru)",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+from pipeline.arguments import add_server, add_serving_dir
 from pipeline.errors import UserError
 
-HELP = "list served models, versions, states and labels"
+HELP = "List served models, versions, states and labels."
 EXAMPLES = """\
 examples:
   captioner models
@@ -18,14 +18,8 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--server", default="grpc://127.0.0.1:8500", metavar="URL",
-        help="grpc://HOST:PORT or http://HOST:PORT (default: grpc://127.0.0.1:8500)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--serving-dir", type=Path, metavar="DIR",
-        help="pushed models (default: the newest runs/*/serving)",
-    )  # fmt: skip
+    add_server(parser, "grpc://HOST:PORT or http://HOST:PORT")
+    add_serving_dir(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
+from pipeline.arguments import add_server, add_serving_dir
 from pipeline.errors import UserError
 
-HELP = "point a version label of a running server at a version"
+HELP = "Point a version label of a running server at a version."
 EXAMPLES = """\
 examples:
   captioner promote                      label `stable` of `captioner` to the newest version
@@ -30,14 +30,8 @@ def add_server_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--name", default="captioner", help="name of the model (default: captioner)"
     )
-    parser.add_argument(
-        "--server", default="grpc://127.0.0.1:8500", metavar="URL",
-        help="gRPC address of the server (default: grpc://127.0.0.1:8500)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--serving-dir", type=Path, metavar="DIR",
-        help="what it serves, with its models.config (default: the newest runs/*/serving)",
-    )  # fmt: skip
+    add_server(parser, "grpc://HOST:PORT")
+    add_serving_dir(parser)
     parser.add_argument(
         "--timeout", type=float, default=300.0, help="seconds the version may take to load"
     )

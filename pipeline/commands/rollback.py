@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.commands.promote import add_server_arguments, carry_out
 
-HELP = "serve an older version again, and nothing newer"
+HELP = "Serve an older version again, and nothing newer."
 EXAMPLES = """\
 examples:
   captioner rollback                     `captioner` to the version before the newest served

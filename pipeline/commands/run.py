@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from pipeline.arguments import add_overrides
+
 HELP = "Run the whole pipeline on this machine, from photographs to a pushed model."
 EXAMPLES = """\
 examples:
@@ -24,14 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--data", metavar="PATH", help="folder of the data set")
     parser.add_argument("--run-root", metavar="PATH", help="where the run keeps all it makes")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="override one key of the configuration; may be given often",
-    )
+    add_overrides(parser)
 
 
 def run(args: argparse.Namespace) -> int:

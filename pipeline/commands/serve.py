@@ -6,12 +6,12 @@ import argparse
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
+from pipeline.arguments import add_serving_dir
 from pipeline.errors import UserError
 
-HELP = "serve the pushed models over gRPC and REST"
+HELP = "Serve the pushed models over gRPC and REST."
 EXAMPLES = """\
 examples:
   captioner serve                              tensorflow_model_server, else Docker, else local
@@ -28,12 +28,7 @@ _WORDS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--serving-dir",
-        type=Path,
-        metavar="DIR",
-        help="pushed models (default: the newest runs/*/serving)",
-    )
+    add_serving_dir(parser)
     parser.add_argument(
         "--server", choices=("auto", "binary", "docker", "local"), default="auto",
         help="which server to start (default: auto)",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from pipeline.arguments import add_preset
+
 HELP = "Start the pipeline on Kubeflow Pipelines, once or by a schedule."
 EXAMPLES = """\
 examples:
@@ -25,17 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="settings of the cluster: a copy of kubeflow/settings/kubeflow.yaml",
     )
-    parser.add_argument(
-        "--preset", default="sample", help="name of a preset or a YAML file (default: sample)"
-    )
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="override one key of the configuration; may be given often",
-    )
+    add_preset(parser)
     parser.add_argument(
         "--cron", metavar="EXPRESSION", help="run by this schedule; six fields, seconds first"
     )
