@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from serving.local import json_parser
+from serving.local import json_parser, tensors
 from serving.local.status import Code, StatusError, invalid_argument
 
 Form = Literal["row", "columnar"]
@@ -253,7 +253,7 @@ def _scalar(value: Any, dtype: tf.DType) -> Any:
         )
     raise invalid_argument(
         f"JSON Value: {_echo(value)} Type: {_json_type(value)} is not of expected type: "
-        f"{_dtype_name(dtype)}"
+        f"{tensors.dtype_name(dtype)}"
     )
 
 
@@ -355,11 +355,6 @@ def _json_type(value: Any) -> str:
         return "Null" if value is None else str(value)
     names: dict[type, str] = {dict: "Object", list: "Array", str: "String"}
     return names.get(type(value), "Number")
-
-
-def _dtype_name(dtype: tf.DType) -> str:
-    """TensorFlow's C++ names: float and double."""
-    return {"float32": "float", "float64": "double"}.get(dtype.name, dtype.name)
 
 
 def _shape(array: np.ndarray) -> str:

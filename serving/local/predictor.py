@@ -14,6 +14,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import model_pb2
 
+from serving.local import tensors
 from serving.local.manager import ModelManager, ServableHandle
 from serving.local.metrics import Metrics
 from serving.local.scheduler import BatchScheduler, Task
@@ -146,11 +147,11 @@ def _check_inputs(signature: SignatureDef, inputs: Mapping[str, np.ndarray]) -> 
         )
     for index, alias in enumerate(sorted(inputs)):
         wanted = tf.dtypes.as_dtype(signature.inputs[alias].dtype)
-        got = inputs[alias].dtype
-        if got != wanted.as_numpy_dtype:
-            name = "string" if got.kind == "O" else got.name
+        got = tf.dtypes.as_dtype(inputs[alias].dtype)
+        if got != wanted:
             raise invalid_argument(
-                f"Expects arg[{index}] to be {wanted.name} but {name} is provided"
+                f"Expects arg[{index}] to be {tensors.dtype_name(wanted)} but "
+                f"{tensors.dtype_name(got)} is provided"
             )
 
 

@@ -75,5 +75,10 @@ def to_proto(array: np.ndarray, proto: tensor_pb2.TensorProto, dtype: tf.DType) 
     getattr(proto, field).extend(array.ravel().tolist())
 
 
+def dtype_name(dtype: tf.DType) -> str:
+    """The name that TensorFlow's C++, and so TF Serving, gives a type: float, not float32."""
+    return {"float32": "float", "float64": "double"}.get(dtype.name, dtype.name)
+
+
 def _parsing_error(alias: str) -> StatusError:
     return invalid_argument(f"tensor parsing error: {alias}")

@@ -1,7 +1,9 @@
-"""One local server for all tests of this room, in a process of its own."""
+"""One local server for all tests of this room, in a process of its own; TF Serving where it is."""
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,9 +36,39 @@ def server(
     serving_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[launcher.Server]:
     """The local server, with every model available."""
+    with _serving(
+        "local", serving_dir, tmp_path_factory, "--file_system_poll_wait_seconds=0.2"
+    ) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def real_server(
+    serving_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[launcher.Server]:
+    """`tensorflow_model_server` on the same models."""
+    if shutil.which(launcher.BINARY) is None:
+        pytest.skip(f"needs {launcher.BINARY} on the PATH")
+    with _serving("binary", serving_dir, tmp_path_factory) as process:
+        yield process
+
+
+@pytest.fixture(scope="session", params=["server", "real_server"])
+def any_server(request: pytest.FixtureRequest) -> launcher.Server:
+    """Both in turn: what is asserted of it holds for TF Serving too."""
+    server: launcher.Server = request.getfixturevalue(request.param)
+    return server
+
+
+@contextlib.contextmanager
+def _serving(
+    kind: launcher.Kind,
+    serving_dir: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    *flags: str,
+) -> Iterator[launcher.Server]:
     endpoint = launcher.free_endpoint()
-    argv = launcher.command("local", serving_dir, endpoint)
-    argv.append("--file_system_poll_wait_seconds=0.2")
+    argv = [*launcher.command(kind, serving_dir, endpoint), *flags]
     log = tmp_path_factory.mktemp("log") / "server.log"
     with launcher.running(argv, endpoint, log) as process:
         process.wait_until_available(config.find_models(serving_dir), timeout=240)

@@ -1,4 +1,4 @@
-"""The client library against the local server, over gRPC and REST."""
+"""The client library against the local server and TF Serving, over gRPC and REST."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ BROKEN_PNG = RED[:40]
 
 
 @pytest.fixture(params=["grpc", "http"])
-def url(request: pytest.FixtureRequest, server: Server) -> str:
-    return server.endpoint.grpc_url if request.param == "grpc" else server.endpoint.rest_url
+def url(request: pytest.FixtureRequest, any_server: Server) -> str:
+    endpoint = any_server.endpoint
+    return endpoint.grpc_url if request.param == "grpc" else endpoint.rest_url
 
 
 def test_caption_beams_attention(url: str) -> None:
@@ -93,8 +94,8 @@ def test_the_asynchronous_client_gives_the_same(url: str) -> None:
     assert isinstance(batch[1], ServingError)
 
 
-def test_versions_and_labels(server: Server) -> None:
-    url = server.endpoint.grpc_url
+def test_versions_and_labels(any_server: Server) -> None:
+    url = any_server.endpoint.grpc_url
     with CaptionClient(url, label="stable") as stable, CaptionClient(url, version=7) as missing:
         assert stable.caption(RED).version == 1
         (status,) = stable.status()

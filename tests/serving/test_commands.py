@@ -30,9 +30,10 @@ def photo(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
 def test_caption_by_a_server(
-    scheme: str, server: Server, photo: Path, capsys: pytest.CaptureFixture[str]
+    scheme: str, any_server: Server, photo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    url = server.endpoint.grpc_url if scheme == "grpc" else server.endpoint.rest_url
+    endpoint = any_server.endpoint
+    url = endpoint.grpc_url if scheme == "grpc" else endpoint.rest_url
     assert cli.main(["caption", str(photo), "--server", url]) == 0
     assert capsys.readouterr().out == "a captioner scene in red\n"
 
@@ -160,14 +161,11 @@ def test_rollback_and_promote_on_a_running_server(
     assert served.run("promote", "9") == 2
 
 
-def test_the_curl_line_of_the_readme(server: Server, photo: Path) -> None:
+def test_the_curl_line_of_the_readme(any_server: Server, photo: Path) -> None:
     line = re.search(r"^.*curl .*:predict.*$", README.read_text(encoding="utf-8"), re.MULTILINE)
-    if line is None:
-        pytest.skip("the README has no curl line")
+    assert line is not None
     assert "photo.jpg" in line[0]
-    command = (
-        line[0].strip().replace("127.0.0.1:8501", f"127.0.0.1:{server.endpoint.rest_api_port}")
-    )
+    command = line[0].replace("http://127.0.0.1:8501", any_server.endpoint.rest_url)
     result = subprocess.run(
         ["bash", "-c", command], capture_output=True, cwd=photo.parent, check=True, timeout=60
     )
