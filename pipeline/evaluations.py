@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import UserError
 
@@ -30,19 +32,32 @@ def newest_run(runs: Path = RUNS) -> Path:
     return max(roots, key=lambda root: max(map(_age, evaluations(root).values())))
 
 
-def evaluations(root: Path) -> dict[str, Path]:
-    """The newest evaluation of each model of a run, by model name.
+def history(root: Path) -> dict[str, list[Path]]:
+    """All evaluations of each model of a run root, the earliest first, by model name.
 
     Args:
       root: Run root; artifacts are in `artifacts/CaptionEvaluator.<model>/evaluation/<id>/`.
     """
-    found: dict[str, Path] = {}
-    for mark in root.glob(f"artifacts/{_NODE}*/evaluation/*/{_MARK}"):
+    found: dict[str, list[Path]] = {}
+    for mark in sorted(root.glob(f"artifacts/{_NODE}*/evaluation/*/{_MARK}")):
         folder = mark.parent
-        name = folder.parent.parent.name.removeprefix(_NODE)
-        if name not in found or _age(folder) > _age(found[name]):
-            found[name] = folder
-    return dict(sorted(found.items()))
+        found.setdefault(folder.parent.parent.name.removeprefix(_NODE), []).append(folder)
+    return {name: sorted(folders, key=_age) for name, folders in found.items()}
+
+
+def evaluations(root: Path) -> dict[str, Path]:
+    """The newest evaluation of each model of a run root, by model name."""
+    return {name: folders[-1] for name, folders in history(root).items()}
+
+
+def read_verdict(folder: Path) -> dict[str, Any]:
+    """What an evaluation found, as plain data; `summary.EvaluationSummary` says what is in it.
+
+    Raises:
+      FileNotFoundError: The folder holds no evaluation, or no longer.
+    """
+    content: dict[str, Any] = json.loads((folder / _MARK).read_text(encoding="utf-8"))
+    return content
 
 
 def comparison(root: Path) -> Path | None:

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,9 +69,14 @@ class EvaluatedSplit:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of ids and references: scores of two models compare only where it is equal."""
-        content = json.dumps(sorted(self.references.items()), ensure_ascii=False)
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+        """Scores of two models compare only where it is equal: `fingerprint_of` the references."""
+        return fingerprint_of(self.references)
+
+
+def fingerprint_of(captions: Mapping[str, Sequence[str]]) -> str:
+    """Short hash of image ids and their captions, in any order of the images."""
+    content = json.dumps(sorted(captions.items()), ensure_ascii=False)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def split_files(examples: Sequence[Artifact], split: str) -> list[str]:

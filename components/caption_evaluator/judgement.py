@@ -167,6 +167,7 @@ def summarize(
         model_name=model_name,
         split=judged.config.split,
         split_fingerprint=judged.split.fingerprint,
+        train_fingerprint=judged.training.fingerprint,
         image_count=len(judged.split.images),
         verdict=verdict,
         baseline=judged.baseline,

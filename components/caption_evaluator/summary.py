@@ -36,6 +36,7 @@ class EvaluationSummary:
       verdict: Blessed or not, with reasons.
       baseline: Whether there was something to compare with.
       scores: Slice to metrics; the slice of all images is `OVERALL`.
+      train_fingerprint: Of ids and captions of the train split; empty where there is none.
       slice_sizes: Slice to number of images.
       baseline_scores: Metrics of the baseline over all images; empty without one.
       intervals: Slice to metric to score and bootstrap interval.
@@ -56,6 +57,7 @@ class EvaluationSummary:
     verdict: Verdict
     baseline: Baseline
     scores: Mapping[str, MetricValues]
+    train_fingerprint: str = ""
     slice_sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
     baseline_scores: MetricValues = dataclasses.field(default_factory=dict)
     intervals: Mapping[str, Mapping[str, Interval]] = dataclasses.field(default_factory=dict)

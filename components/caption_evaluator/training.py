@@ -10,7 +10,7 @@ from pathlib import Path
 from tfx.types import Artifact, artifact_utils
 
 from components.caption_evaluator.context import TRAIN_SPLIT
-from components.caption_evaluator.images import read_captions, split_files
+from components.caption_evaluator.images import fingerprint_of, read_captions, split_files
 from components.caption_evaluator.metrics import cider, ptb
 
 _CAPTIONS_FILE = "training_captions.txt"
@@ -32,6 +32,11 @@ class TrainingText:
     frequencies: cider.DocumentFrequencies | None = None
     captions_path: str | None = None
     frequencies_path: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """`images.fingerprint_of` the captions; empty without any."""
+        return fingerprint_of(self.captions) if self.captions else ""
 
 
 def read_training_text(examples: Sequence[Artifact], folder: str) -> TrainingText:
