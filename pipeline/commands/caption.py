@@ -123,29 +123,34 @@ def _silence_tensorflow() -> None:
     """What TensorFlow tells about its build and its plans does not belong beside a caption."""
     import logging
     import os
+    import warnings
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.simplefilter("ignore", FutureWarning)  # Google's, about the version of Python
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 def _caption_one(client: Any, photo: Path, arguments: argparse.Namespace) -> int:
     image = photo.read_bytes()
-    if arguments.beams:
-        for caption in client.beams(image):
-            print(f"{caption.score:8.3f}  {caption.text}")
-    else:
-        caption = client.caption(image)
-        if not caption.text:
-            raise UserError(f"{photo} got no caption: it is no JPEG or PNG.")
-        print(caption.text)
+    captions = client.beams(image) if arguments.beams else (client.caption(image),)
+    if not captions[0].text:
+        raise UserError(f"{photo} got no caption: it is no JPEG or PNG.")
+    for caption in captions:
+        print(f"{caption.score:8.3f}  {caption.text}" if arguments.beams else caption.text)
     if arguments.attention:
-        from serving.attention_image import draw_attention
-
-        try:
-            draw_attention(image, client.attention(image)).save(arguments.attention, "PNG")
-        except (OSError, ValueError) as error:
-            raise UserError(f"{photo}: {error}") from error
+        _draw_attention(client, image, photo, arguments.attention)
     return 0
+
+
+def _draw_attention(client: Any, image: bytes, photo: Path, sheet: Path) -> None:
+    try:
+        from serving.attention_image import draw_attention
+    except ImportError as error:
+        raise UserError(f"Drawing needs the extra `demo` ({error}).") from error
+    try:
+        draw_attention(image, client.attention(image)).save(sheet, "PNG")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{photo}: {error}") from error
 
 
 def _caption_many(client: Any, photos: Sequence[Path], arguments: argparse.Namespace) -> int:

@@ -110,6 +110,7 @@ def page_of(tmp_path: Path) -> Iterator[Callable[[str], str]]:
     yield start
     for process in processes:
         launcher.stop(process, patience=5)
+    assert "Traceback" not in (tmp_path / "demo.log").read_text(encoding="utf-8")
 
 
 def _wait_for_http(url: str) -> None:
