@@ -61,7 +61,11 @@ class Captioner(keras.Model):
         return hidden
 
     def cross_entropy(
-        self, batch: dict[str, Any], label_smoothing: float = 0.0, training: bool = False
+        self,
+        batch: dict[str, Any],
+        label_smoothing: float = 0.0,
+        training: bool = False,
+        weights: Any = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Cross-entropy of the captions of a batch, summed over tokens.
 
@@ -72,6 +76,7 @@ class Captioner(keras.Model):
           batch: As for `call`.
           label_smoothing: Share of the target probability spread over the vocabulary.
           training: Whether dropout and batch statistics are on.
+          weights: float [R], by which the captions count; all the same if None.
 
         Returns:
           Pair of float32 scalars: the sum in nats, and the number of tokens.
@@ -87,6 +92,8 @@ class Captioner(keras.Model):
             # To the smoothed target, without a dense target distribution.
             target_logits = tf.gather(logits, targets, batch_dims=1)
             loss += label_smoothing * (target_logits - tf.reduce_mean(logits, axis=-1))
+        if weights is not None:
+            loss *= tf.repeat(weights, tf.math.count_nonzero(is_token, axis=1))
         return tf.reduce_sum(loss), tf.cast(tf.size(targets), tf.float32)
 
 

@@ -90,19 +90,38 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
-class TrainerConfig:
-    """Training by teacher forcing.
+class SelfCriticalConfig:
+    """The second stage of a training: captions are drawn and rewarded by their CIDEr-D.
 
     Attributes:
-      epochs: Passes over the train split, at the most.
+      epochs: Passes over the images of the train split; 0 leaves the stage out.
+      learning_rate: Learning rate, constant.
+      samples: Captions drawn per image; the reward of each is compared with the others' mean.
+    """
+
+    epochs: Annotated[int, Field(ge=0)] = 0
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    samples: Annotated[int, Field(ge=2)] = 5
+
+
+@dataclass(frozen=True, config=STRICT)
+class TrainerConfig:
+    """Training by teacher forcing, and by reward after it.
+
+    Attributes:
+      epochs: Passes over the train split by teacher forcing, at the most.
       batch_size: Captions per step, about: a step takes whole images with all their captions.
       learning_rate: Peak learning rate of AdamW, reached after `warmup_epochs` and followed by a
         cosine down to zero at the last of `epochs`.
       warmup_epochs: Epochs of linear warm-up from zero.
       weight_decay: Decoupled weight decay of AdamW.
       gradient_clip_norm: Largest global norm of a step's gradient.
-      early_stopping_patience: Epochs without a lower validation loss before training ends.
+      early_stopping_patience: Epochs without a higher validation CIDEr-D before teacher forcing
+        ends.
       label_smoothing: Share of the target probability spread over the vocabulary.
+      ema_momentum: Of the moving average of the weights, which is what is validated and exported;
+        0 takes the weights themselves.
+      self_critical: The second stage.
       seed: Seeds initial weights, shuffling and dropout; a CPU run is repeatable.
     """
 
@@ -114,6 +133,8 @@ class TrainerConfig:
     gradient_clip_norm: Annotated[float, Field(gt=0)] = 5.0
     early_stopping_patience: Positive = 3
     label_smoothing: Share = 0.0
+    ema_momentum: Share = 0.0
+    self_critical: SelfCriticalConfig = SelfCriticalConfig()
     seed: int = 1
 
 

@@ -63,7 +63,12 @@ class CaptionData:
             "inputs": tf.TensorSpec([None, *self._inputs.shape[1:]], self._inputs.dtype),
             "token_ids": tf.TensorSpec([None, None], tf.int32),
             "image_index": tf.TensorSpec([None], tf.int32),
+            "images": tf.TensorSpec([None], tf.int32),
         }
+
+    def references(self, image: int) -> np.ndarray:
+        """Token ids of the captions of image number `image`, int32 [n, max_caption_length]."""
+        return self._token_ids[slice(*self._row_splits[image : image + 2])]
 
     def batches_per_epoch(self, batch_size: int) -> int:
         """Number of batches that `epoch` gives.
@@ -83,7 +88,8 @@ class CaptionData:
 
         Returns:
           Batches with `inputs` [B, ...], `token_ids` int32 [R, T], cut to the batch's longest
-          caption, and `image_index` int32 [R], the image of each caption.
+          caption, `image_index` int32 [R], the image of each caption within the batch, and
+          `images` int32 [B], the number of each image within the data.
         """
         dataset = tf.data.Dataset.from_generator(
             lambda: self._batches(batch_size, shuffle), output_signature=self.batch_spec
@@ -110,6 +116,7 @@ class CaptionData:
                 "image_index": np.repeat(
                     np.arange(len(chosen), dtype=np.int32), [len(rows) for rows in captions]
                 ),
+                "images": chosen.astype(np.int32),
             }
 
 

@@ -110,6 +110,44 @@ def beam_search(model: StepModel, inputs: Any, config: DecodingConfig) -> Hypoth
     return Hypotheses(tf.where(tf.math.is_finite(scores)[..., None], end.token_ids, PAD_ID), scores)
 
 
+def sample(
+    model: StepModel, inputs: Any, *, samples: int, max_length: int, seed: tf.Tensor
+) -> tf.Tensor:
+    """Captions drawn from the model's distribution.
+
+    Args:
+      model: Scores words.
+      inputs: Whatever `model.initial_state` takes, for N images.
+      samples: Captions per image.
+      max_length: Words at the most; what is longer is cut and has no end token.
+      seed: int32 [2]; the same seed draws the same captions.
+
+    Returns:
+      int32 [N, samples, max_length + 1]: words, end token, padding.
+    """
+    state = model.initial_state(inputs, samples)
+    batch = tf.shape(tf.nest.flatten(state)[0])[0]
+
+    def draw(step: tf.Tensor, token_ids: tf.Tensor, last: tf.Tensor, state: Any) -> tuple:
+        logits, state = model.step(last, state)
+        never = tf.reduce_any(tf.range(tf.shape(logits)[-1])[:, None] == tf.constant(_NEVER), 1)
+        logits = tf.where(never, -float("inf"), tf.cast(logits, tf.float32))
+        flat = tf.reshape(logits, [-1, tf.shape(logits)[-1]])
+        drawn = tf.random.stateless_categorical(flat, 1, seed + [0, step], tf.int32)
+        over = (last == END_ID) | (last == PAD_ID)
+        words = tf.where(over, PAD_ID, tf.reshape(drawn, tf.shape(last)))
+        column = tf.one_hot(step, max_length + 1, on_value=True, off_value=False)
+        return step + 1, tf.where(column, words[..., None], token_ids), words, state
+
+    def unfinished(step: tf.Tensor, _: tf.Tensor, last: tf.Tensor, *__: Any) -> tf.Tensor:
+        return (step <= max_length) & tf.reduce_any((last != END_ID) & (last != PAD_ID))
+
+    empty = tf.fill([batch, samples, max_length + 1], PAD_ID)
+    start = (tf.constant(0), empty, tf.fill([batch, samples], START_ID), state)
+    _, token_ids, _, _ = tf.while_loop(unfinished, draw, start)
+    return token_ids
+
+
 class _Search(NamedTuple):
     """Loop variables. `lengths` counts the end token; `last` is END for a finished hypothesis."""
 

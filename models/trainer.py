@@ -61,6 +61,7 @@ def run_fn(fn_args: FnArgs) -> None:
     training = CaptionerTraining(
         captioner,
         run.trainer,
+        run.decoding,
         train,
         val,
         checkpoint_dir=f"{run.checkpoint_root}/{key}",
@@ -73,7 +74,7 @@ def run_fn(fn_args: FnArgs) -> None:
         encoder,
         vocabulary,
         run,
-        training={"key": key, "best_epoch": progress.best_epoch, "val_loss": progress.best_loss},
+        training={"key": key, "best_epoch": progress.best_epoch, **progress.best},
     )
     training.checkpoint.remove()
 

@@ -1,56 +1,27 @@
-"""The training loop: teacher forcing, early stopping, checkpoints, progress."""
+"""The training loop: teacher forcing, early stopping, self-critical stage, checkpoints."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import logging
-import math
-import time
 from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from models.captioner import Captioner
 from models.checkpoints import TrainingCheckpoint
-from models.config import TrainerConfig
+from models.config import DecodingConfig, TrainerConfig
 from models.data import CaptionData
+from models.decoding import CaptionerSteps, beam_search
+from models.progress import Meter, Progress
+from models.rewards import CiderReward
+from models.self_critical import SelfCriticalSteps
 
 logger = logging.getLogger("captioner.models")
-
-_SECONDS_BETWEEN_LINES = 15.0
-# Losses are looked at this often, as each look waits for the device.
-_STEPS_BETWEEN_LOOKS = 20
-
-
-class NonFiniteLossError(RuntimeError):
-    """The loss became NaN or infinite; what was saved before is kept."""
-
-
-@dataclasses.dataclass
-class Progress:
-    """Where a training is; all of it is saved with the weights.
-
-    Attributes:
-      history: Per finished epoch: `epoch`, `loss`, `val_loss` (nats per token), `learning_rate`,
-        `seconds`, `captions_per_second`.
-      best_epoch: Epoch with the lowest validation loss, from 1; 0 before the first.
-    """
-
-    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
-    best_epoch: int = 0
-
-    @property
-    def epoch(self) -> int:
-        """Finished epochs."""
-        return len(self.history)
-
-    @property
-    def best_loss(self) -> float:
-        """Lowest validation loss so far."""
-        return self.history[self.best_epoch - 1]["val_loss"] if self.best_epoch else math.inf
 
 
 def make_optimizer(config: TrainerConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
@@ -67,8 +38,16 @@ def make_optimizer(config: TrainerConfig, steps_per_epoch: int) -> keras.optimiz
         warmup_target=config.learning_rate if warmup else None,
         warmup_steps=warmup,
     )
+    return _adamw(config, schedule)
+
+
+def _adamw(config: TrainerConfig, learning_rate: Any) -> keras.optimizers.Optimizer:
     return keras.optimizers.AdamW(
-        schedule, weight_decay=config.weight_decay, global_clipnorm=config.gradient_clip_norm
+        learning_rate,
+        weight_decay=config.weight_decay,
+        global_clipnorm=config.gradient_clip_norm,
+        use_ema=config.ema_momentum > 0.0,
+        ema_momentum=config.ema_momentum,
     )
 
 
@@ -108,6 +87,7 @@ class CaptionerTraining:
     Args:
       captioner: The model; ends with the weights of its best epoch.
       config: Settings.
+      decoding: How captions are generated for validation.
       train: Captions to learn.
       val: Captions that decide when to stop and which epoch is best.
       checkpoint_dir: Folder of this training's checkpoint.
@@ -118,6 +98,7 @@ class CaptionerTraining:
         self,
         captioner: Captioner,
         config: TrainerConfig,
+        decoding: DecodingConfig,
         train: CaptionData,
         val: CaptionData,
         *,
@@ -131,35 +112,63 @@ class CaptionerTraining:
         self._log_dir = log_dir
         self._optimizer = make_optimizer(config, train.batches_per_epoch(config.batch_size))
         self._optimizer.build(captioner.trainable_variables)
+        self._second_optimizer = _adamw(config, config.self_critical.learning_rate)
         # Model variables include the states of dropout's random number generators.
         self._weights = [variable.value for variable in captioner.variables]
         self._best = [tf.Variable(weight, trainable=False) for weight in self._weights]
         slots = [variable.value for variable in self._optimizer.variables]
+        if config.self_critical.epochs:
+            self._second_optimizer.build(captioner.trainable_variables)
+            slots += [variable.value for variable in self._second_optimizer.variables]
         self.checkpoint = TrainingCheckpoint(checkpoint_dir, self._weights + self._best + slots)
         self._writer = tf.summary.create_file_writer(log_dir)
 
+        self._reward = CiderReward(train)
         self._train_step = make_train_step(
             captioner, self._optimizer, config.label_smoothing, train.batch_spec
+        )
+        self._self_critical_step = SelfCriticalSteps(
+            captioner,
+            self._second_optimizer,
+            config.self_critical,
+            decoding.max_length,
+            train,
+            self._reward,
         )
         self._val_step = tf.function(
             captioner.cross_entropy, input_signature=[val.batch_spec], autograph=False
         )
+        self._generate = tf.function(
+            lambda inputs: beam_search(CaptionerSteps(captioner), inputs, decoding).token_ids[:, 0],
+            input_signature=[val.batch_spec["inputs"]],
+            autograph=False,
+        )
+
+    @property
+    def _epochs(self) -> int:
+        """At the most."""
+        return self._config.epochs + self._config.self_critical.epochs
 
     def run(self) -> Progress:
-        """Trains until the epochs are over or validation loss stays up.
+        """Trains until the epochs are over; teacher forcing ends when CIDEr-D stays down.
 
         Raises:
           NonFiniteLossError: The loss became NaN or infinite.
         """
         progress = self._resume()
-        while not self._is_over(progress):
-            entry = self._epoch(progress.epoch)
-            progress.history.append(entry)
-            if entry["val_loss"] < min(
-                (past["val_loss"] for past in progress.history[:-1]), default=math.inf
-            ):
-                progress.best_epoch = progress.epoch
+        while self._goes_on(progress):
+            if progress.first_stage_epochs is None:
+                entry = self._epoch_by_teacher(progress.epoch)
+                optimizer = self._optimizer
+            else:
+                entry = self._epoch_by_reward(progress.epoch)
+                optimizer = self._second_optimizer
+            learned = [tf.identity(weight) for weight in self._weights]
+            self._take_average(optimizer)
+            entry |= self._validate(progress.epoch)
+            if progress.add(entry):
                 _assign(self._best, self._weights)
+            _assign(self._weights, learned)
             self.checkpoint.save(dataclasses.asdict(progress))
             self._log(entry)
             self._report(progress)
@@ -177,49 +186,83 @@ class CaptionerTraining:
             self._log(entry)
         return progress
 
-    def _is_over(self, progress: Progress) -> bool:
-        stale = progress.epoch - progress.best_epoch
-        return (
-            progress.epoch >= self._config.epochs or stale >= self._config.early_stopping_patience
-        )
+    def _goes_on(self, progress: Progress) -> bool:
+        """Whether another epoch follows; begins the second stage when the first is over."""
+        config = self._config
+        if progress.first_stage_epochs is None:
+            stale = progress.epoch - progress.best_epoch
+            if progress.epoch < config.epochs and stale < config.early_stopping_patience:
+                return True
+            progress.first_stage_epochs = progress.epoch
+            if config.self_critical.epochs:
+                logger.info("rewards from epoch %d on, which was the best", progress.best_epoch)
+                _assign(self._weights, self._best)
+        return progress.epoch - progress.first_stage_epochs < config.self_critical.epochs
 
-    def _epoch(self, epoch: int) -> dict[str, float]:
-        """Trains epoch number `epoch` (from 0) and validates."""
+    def _take_average(self, optimizer: keras.optimizers.Optimizer) -> None:
+        """Sets the trainable weights to their moving average, where one is kept."""
+        optimizer.finalize_variable_values(self._captioner.trainable_variables)
+
+    def _epoch_by_teacher(self, epoch: int) -> dict[str, float]:
+        """Trains epoch number `epoch` (from 0) by teacher forcing."""
         config = self._config
         steps = self._train.batches_per_epoch(config.batch_size)
-        meter = _Meter(epoch, config.epochs, steps, self._train.num_captions)
-        data = self._train.epoch(config.batch_size, shuffle=(config.seed, epoch))
-        for batch in data:
+        meter = Meter(epoch, self._epochs, steps, self._train.num_captions)
+        for batch in self._train.epoch(config.batch_size, shuffle=(config.seed, epoch)):
             meter.add(*self._train_step(batch))
-        loss = meter.loss()
+        rate = float(self._optimizer.learning_rate)
+        return {"epoch": epoch + 1, "loss": meter.mean()} | self._pace(
+            meter, rate, self._train.num_captions
+        )
+
+    def _epoch_by_reward(self, epoch: int) -> dict[str, float]:
+        """Trains epoch number `epoch` (from 0) by the rewards of drawn captions."""
+        config = self._config
+        captions = self._train.num_images * config.self_critical.samples
+        steps = self._train.batches_per_epoch(config.batch_size)
+        meter = Meter(epoch, self._epochs, steps, captions, label="reward")
+        data = self._train.epoch(config.batch_size, shuffle=(config.seed, epoch))
+        for step, batch in enumerate(data):
+            seed = (config.seed, (epoch * steps + step) * 1000)
+            meter.add(*self._self_critical_step(batch, seed))
+        rate = config.self_critical.learning_rate
+        return {"epoch": epoch + 1, "reward": meter.mean()} | self._pace(meter, rate, captions)
+
+    def _pace(self, meter: Meter, learning_rate: float, captions: int) -> dict[str, float]:
         seconds = meter.seconds()
         return {
-            "epoch": epoch + 1,
-            "loss": loss,
-            "val_loss": self._validate(epoch),
-            "learning_rate": float(self._optimizer.learning_rate),
+            "learning_rate": learning_rate,
             "seconds": round(seconds, 3),
-            "captions_per_second": round(self._train.num_captions / seconds, 1),
+            "captions_per_second": round(captions / seconds, 1),
         }
 
-    def _validate(self, epoch: int) -> float:
-        meter = _Meter(epoch, self._config.epochs, 0, self._val.num_captions)
+    def _validate(self, epoch: int) -> dict[str, float]:
+        """Loss and CIDEr-D on the validation split."""
+        meter = Meter(epoch, self._epochs, 0, self._val.num_captions)
+        generated, references = [], []
         for batch in self._val.epoch(self._config.batch_size):
             meter.add(*self._val_step(batch))
-        return meter.loss()
+            generated.extend(self._generate(batch["inputs"]).numpy())
+            references.extend(self._val.references(image) for image in batch["images"].numpy())
+        cider_d = float(np.mean(self._reward(np.stack(generated), references)))
+        return {"val_loss": meter.mean(), "val_cider_d": cider_d}
 
     def _report(self, progress: Progress) -> None:
         entry = progress.history[-1]
         seconds = sum(past["seconds"] for past in progress.history) / progress.epoch
+        label = "reward" if "reward" in entry else "loss"
         logger.info(
-            "epoch %d/%d: loss %.3f, validation %.3f%s, %.0f captions/s, at most %.0f s left",
+            "epoch %d/%d: %s %.3f, validation loss %.3f, CIDEr-D %.1f%s, %.0f captions/s, "
+            "at most %.0f s left",
             progress.epoch,
-            self._config.epochs,
-            entry["loss"],
+            self._epochs,
+            label,
+            entry[label],
             entry["val_loss"],
+            100 * entry["val_cider_d"],
             " (best)" if progress.best_epoch == progress.epoch else "",
             entry["captions_per_second"],
-            seconds * (self._config.epochs - progress.epoch),
+            seconds * (self._epochs - progress.epoch),
         )
 
     def _log(self, entry: dict[str, float]) -> None:
@@ -233,59 +276,6 @@ class CaptionerTraining:
         tf.io.gfile.makedirs(self._log_dir)
         with tf.io.gfile.GFile(f"{self._log_dir}/history.json", "w") as file:
             file.write(json.dumps(dataclasses.asdict(progress), indent=2))
-
-
-class _Meter:
-    """Sums of an epoch so far, looked at now and then."""
-
-    def __init__(self, epoch: int, epochs: int, steps: int, captions: int):
-        self._epoch, self._epochs, self._steps, self._captions = epoch, epochs, steps, captions
-        self._loss_sum = tf.constant(0.0)
-        self._tokens = tf.constant(0.0)
-        self._step = 0
-        self._begin = self._last_line = time.monotonic()
-
-    def add(self, loss_sum: tf.Tensor, tokens: tf.Tensor) -> None:
-        self._loss_sum += loss_sum
-        self._tokens += tokens
-        self._step += 1
-        if self._step % _STEPS_BETWEEN_LOOKS == 0:
-            self._look()
-
-    def seconds(self) -> float:
-        return time.monotonic() - self._begin
-
-    def loss(self) -> float:
-        """Nats per token.
-
-        Raises:
-          NonFiniteLossError: It is NaN or infinite.
-        """
-        loss = float(self._loss_sum / self._tokens)
-        if not math.isfinite(loss):
-            raise NonFiniteLossError(
-                f"The loss is {loss} at step {self._step} of epoch {self._epoch + 1}. Try a lower "
-                "`trainer.learning_rate` or `trainer.gradient_clip_norm`. The checkpoint of the "
-                "last good epoch, if any, is kept."
-            )
-        return loss
-
-    def _look(self) -> None:
-        loss = self.loss()
-        now = time.monotonic()
-        if self._steps and now - self._last_line > _SECONDS_BETWEEN_LINES:
-            self._last_line = now
-            share = self._step / self._steps
-            logger.info(
-                "epoch %d/%d: step %d/%d, loss %.3f, %.0f captions/s, %.0f s left in this epoch",
-                self._epoch + 1,
-                self._epochs,
-                self._step,
-                self._steps,
-                loss,
-                share * self._captions / self.seconds(),
-                self.seconds() * (1 / share - 1),
-            )
 
 
 def _assign(targets: list[Any], sources: list[Any]) -> None:

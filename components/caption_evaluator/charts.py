@@ -13,8 +13,8 @@ from typing import Any
 
 import vl_convert
 
-MODEL_COLOUR, REFERENCE_COLOUR = "var(--model)", "var(--reference)"
-_COLOURS = [MODEL_COLOUR, REFERENCE_COLOUR, "var(--third)"]
+# Defined by the page around the charts.
+COLOURS = ("var(--model)", "var(--reference)", "var(--third)")
 _WIDTH = 330  # pixels; what a phone shows without shrinking the letters
 _SHOWN_WORDS = 16
 
@@ -46,13 +46,14 @@ def learning_curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> 
     """Training and validation loss by epoch.
 
     Args:
-      history: Per epoch `epoch`, `loss` and `val_loss`.
+      history: Per epoch `epoch`, `val_loss`, and `loss` unless it was trained by rewards.
       best_epoch: The epoch whose weights were kept.
     """
     rows = [
         {"epoch": entry["epoch"], "loss": entry[key], "split": split}
         for entry in history
         for key, split in (("val_loss", "validation"), ("loss", "training"))
+        if key in entry
     ]
     lines = {
         "data": {"values": rows},
@@ -65,7 +66,7 @@ def learning_curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> 
                 "title": "nats per token",
                 "scale": {"zero": False},
             },
-            "color": _colour("split", ["validation", "training"]),
+            "color": colour("split", ["validation", "training"]),
         },
     }
     kept = {
@@ -73,7 +74,7 @@ def learning_curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> 
         "mark": {"type": "rule", "strokeDash": [3, 3], "color": "currentColor", "opacity": 0.6},
         "encoding": {"x": {"field": "epoch", "type": "quantitative"}},
     }
-    return _svg({"height": 190, "layer": [lines, kept]})
+    return svg({"height": 190, "layer": [lines, kept]})
 
 
 def caption_lengths(lengths: Mapping[str, Iterable[int]]) -> str:
@@ -89,7 +90,7 @@ def caption_lengths(lengths: Mapping[str, Iterable[int]]) -> str:
             {"words": words, "share": count / sum(counts.values()), "of": name}
             for words, count in sorted(counts.items())
         ]
-    return _svg(
+    return svg(
         {
             "height": 170,
             "data": {"values": rows},
@@ -102,7 +103,7 @@ def caption_lengths(lengths: Mapping[str, Iterable[int]]) -> str:
                     "title": "share of captions",
                     "axis": {"format": ".0%", "tickCount": 5},
                 },
-                "color": _colour("of", list(lengths)),
+                "color": colour("of", list(lengths)),
             },
         }
     )
@@ -125,7 +126,7 @@ def word_use(captions: Iterable[str], references: Iterable[str]) -> str:
         for word in words
         for name, shares in (("model", model), ("people", people))
     ]
-    return _svg(
+    return svg(
         {
             "height": {"step": 9},
             "data": {"values": rows},
@@ -139,7 +140,7 @@ def word_use(captions: Iterable[str], references: Iterable[str]) -> str:
                     "title": "share of captions with the word",
                     "axis": {"format": ".0%", "tickCount": 5},
                 },
-                "color": _colour("of", ["model", "people"]),
+                "color": colour("of", ["model", "people"]),
             },
         }
     )
@@ -157,16 +158,22 @@ def _document_shares(captions: Iterable[str]) -> dict[str, float]:
     return {word: count / len(documents) for word, count in counts.items()}
 
 
-def _colour(field: str, domain: Sequence[str]) -> dict[str, Any]:
+def colour(field: str, domain: Sequence[str]) -> dict[str, Any]:
+    """One of `COLOURS` for each value of a field, as a Vega-Lite encoding."""
     return {
         "field": field,
         "type": "nominal",
-        "scale": {"domain": list(domain), "range": _COLOURS[: len(domain)]},
+        "scale": {"domain": list(domain), "range": list(COLOURS[: len(domain)])},
     }
 
 
-def _svg(spec: Mapping[str, Any]) -> str:
-    svg = vl_convert.vegalite_to_svg(
+def svg(spec: Mapping[str, Any]) -> str:
+    """Draws a chart in the style of the reports.
+
+    Args:
+      spec: Vega-Lite, without size and style where the usual ones are right.
+    """
+    drawn = vl_convert.vegalite_to_svg(
         {
             "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
             "width": _WIDTH,
@@ -175,4 +182,4 @@ def _svg(spec: Mapping[str, Any]) -> str:
         }
     )
     # Without a size of its own it takes that of the page; `viewBox` keeps the proportions.
-    return re.sub(r'(<svg[^>]*?) width="[\d.]+" height="[\d.]+"', r"\1", svg, count=1)
+    return re.sub(r'(<svg[^>]*?) width="[\d.]+" height="[\d.]+"', r"\1", drawn, count=1)

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from models.config import END_ID, DecodingConfig
-from models.decoding import beam_search
+from models.decoding import beam_search, sample
 
 A, B, C, D = 4, 5, 6, 7
 VOCABULARY = 8
@@ -187,3 +187,32 @@ def _brute_force(
             log_prob = sum(math.log(table[a][b]) for a, b in itertools.pairwise(path))
             captions.append((list(words), log_prob / (length + 1) ** alpha))
     return sorted(captions, key=lambda caption: -caption[1])
+
+
+def test_samples_follow_the_model() -> None:
+    def draw(seed: int) -> np.ndarray:
+        model = FakeModel(TRANSITIONS)
+        drawn = tf.function(
+            lambda: sample(model, None, samples=20_000, max_length=3, seed=tf.constant([seed, 0]))
+        )()
+        return drawn[0].numpy()
+
+    drawn = draw(1)
+    assert drawn.shape == (20_000, 4)
+
+    def share(*words: int) -> float:
+        return float(np.mean((drawn == words).all(axis=1)))
+
+    # Five standard deviations of a share of 20,000 are below 0.02.
+    assert share(B, D, END_ID, 0) == pytest.approx(0.4 * 0.9 * 0.2, abs=0.02)
+    assert share(A, END_ID, 0, 0) == pytest.approx(0.5 * 0.25, abs=0.02)
+    # Cut, so without an end.
+    assert share(B, D, A, C) == pytest.approx(0.4 * 0.9 * 0.5 * 0.4, abs=0.02)
+    np.testing.assert_array_equal(drawn, draw(1))
+    assert (drawn != draw(2)).any()
+
+
+def test_samples_never_hold_padding_start_or_the_unknown_word() -> None:
+    model = FakeModel({START: {0: 0.3, START: 0.3, 3: 0.3, A: 0.1}, A: {END_ID: 1.0}})
+    drawn = sample(model, None, samples=50, max_length=3, seed=tf.constant([1, 2]))
+    np.testing.assert_array_equal(drawn[0], [[A, END_ID, 0, 0]] * 50)

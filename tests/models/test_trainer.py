@@ -21,7 +21,7 @@ from models.captioner import Captioner
 from models.data import CaptionData
 from models.inference import load_captioner
 from models.trainer import run_fn
-from models.training import NonFiniteLossError
+from models.progress import NonFiniteLossError
 
 
 class _InterruptedError(Exception):
@@ -50,7 +50,10 @@ def test_trains_exports_and_leaves_no_checkpoint(
     history = _history(fn_args)
     assert history["history"][-1]["loss"] < 0.5 * history["history"][0]["loss"]
     assert [entry["epoch"] for entry in history["history"]] == list(range(1, 41))
-    assert {"val_loss", "seconds", "captions_per_second"} <= set(history["history"][0])
+    facts = {"val_loss", "val_cider_d", "seconds", "captions_per_second"}
+    assert facts <= set(history["history"][0])
+    # Two captions per picture, of which the generated one is one: half of ten, and a little.
+    assert history["history"][history["best_epoch"] - 1]["val_cider_d"] > 4.0
     assert not list(Path(fn_args.custom_config["run"]["checkpoint_root"]).glob("*"))
     assert list(Path(fn_args.model_run_dir).glob("events.out.tfevents.*"))
 
@@ -73,13 +76,19 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[list[np.ndarray]]:
     return weights
 
 
+@pytest.mark.parametrize("stage", ["teacher forcing", "self-critical"])
 def test_resumes_to_the_very_same_weights(
     fn_args: SimpleNamespace,
     tmp_path: Path,
     trained: list[list[np.ndarray]],
     monkeypatch: pytest.MonkeyPatch,
+    stage: str,
 ) -> None:
-    fn_args.custom_config["run"]["model"]["decoder"]["dropout"] = 0.2
+    run = fn_args.custom_config["run"]
+    run["model"]["decoder"]["dropout"] = 0.2
+    run["trainer"]["ema_momentum"] = 0.5
+    if stage == "self-critical":
+        run["trainer"].update(epochs=1, self_critical={"epochs": 3, "samples": 2})
     run_fn(fn_args)
 
     whole_epoch = CaptionData.epoch
@@ -113,8 +122,8 @@ def test_resumes_to_the_very_same_weights(
 def test_killed_and_started_again_ends_with_the_same_weights(
     fn_args: SimpleNamespace, tmp_path: Path
 ) -> None:
-    fn_args.custom_config["run"]["trainer"]["epochs"] = 40
-    fn_args.custom_config["run"]["trainer"]["early_stopping_patience"] = 40
+    fn_args.custom_config["run"]["trainer"]["epochs"] = 15
+    fn_args.custom_config["run"]["trainer"]["early_stopping_patience"] = 15
     checkpoint_root = tmp_path / "checkpoints"
 
     def start(name: str) -> subprocess.Popen:
@@ -132,7 +141,7 @@ def test_killed_and_started_again_ends_with_the_same_weights(
     assert start("whole").wait() == 0
     killed = start("killed")
     deadline = time.monotonic() + 300
-    while not list(checkpoint_root.glob("*/ckpt-5*")):
+    while not list(checkpoint_root.glob("*/ckpt-4*")):
         assert killed.poll() is None, "the training ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -168,14 +177,45 @@ def _raise_interrupted(*args: Any, **kwargs: Any) -> None:
 @pytest.mark.usefixtures("trained")
 def test_early_stopping_keeps_the_best_epoch(fn_args: SimpleNamespace) -> None:
     settings = fn_args.custom_config["run"]["trainer"]
-    # Far too high a rate after the warm-up: validation loss goes up.
+    # Far too high a rate after the warm-up: what was learned is lost.
     settings.update(epochs=30, learning_rate=3.0, warmup_epochs=4, early_stopping_patience=2)
     run_fn(fn_args)
     history = _history(fn_args)
-    losses = [entry["val_loss"] for entry in history["history"]]
-    assert len(losses) < 30
-    assert history["best_epoch"] == 1 + int(np.argmin(losses))
-    assert len(losses) == history["best_epoch"] + 2
+    ranks = [(entry["val_cider_d"], -entry["val_loss"]) for entry in history["history"]]
+    assert len(ranks) < 30
+    assert history["best_epoch"] == 1 + ranks.index(max(ranks))
+    assert len(ranks) == history["best_epoch"] + 2
+
+
+def test_what_is_exported_is_the_moving_average(
+    fn_args: SimpleNamespace,
+    trained: list[list[np.ndarray]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The last epoch counts as the best.
+    monkeypatch.setattr("models.progress._rank", lambda entry: entry["epoch"])
+    settings = fn_args.custom_config["run"]["trainer"]
+    settings.update(batch_size=1000, learning_rate=0.01, warmup_epochs=0)
+    for epochs, momentum in ((1, 0.0), (2, 0.0), (2, 0.9)):
+        settings.update(epochs=epochs, ema_momentum=momentum)
+        run_fn(fn_args)
+    first_step, second_step, average = trained
+    moved = 0
+    for one, two, mean in zip(first_step, second_step, average, strict=True):
+        if np.abs(one.astype(float) - two).max() > 1e-3 and not np.allclose(mean, two):
+            np.testing.assert_allclose(mean, 0.9 * one + 0.1 * two, atol=1e-6)
+            moved += 1
+    assert moved > 10
+
+
+@pytest.mark.slow(reason="a training until its captions are nearly right, and its second stage")
+def test_rewards_raise_the_share_of_right_captions(fn_args: SimpleNamespace) -> None:
+    settings = fn_args.custom_config["run"]["trainer"]
+    settings.update(epochs=12, self_critical={"epochs": 8, "learning_rate": 0.002})
+    run_fn(fn_args)
+    second = [entry for entry in _history(fn_args)["history"] if "reward" in entry]
+    assert len(second) == 8
+    assert second[-1]["reward"] > second[0]["reward"] + 0.3
 
 
 def test_nan_stops_with_a_clear_error_and_keeps_the_checkpoint(

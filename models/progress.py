@@ -1,0 +1,131 @@
+"""Where a training is, and what is said of it while it runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import time
+
+import tensorflow as tf
+
+logger = logging.getLogger("captioner.models")
+
+_SECONDS_BETWEEN_LINES = 15.0
+# Losses are looked at this often, as each look waits for the device.
+_STEPS_BETWEEN_LOOKS = 20
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss became NaN or infinite; what was saved before is kept."""
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a training is; all of it is saved with the weights.
+
+    Attributes:
+      history: Per finished epoch: `epoch`; `loss` (nats per token), or `reward` (CIDEr-D of drawn
+        captions) in the second stage; `val_loss`; `val_cider_d` of generated captions;
+        `learning_rate`; `seconds`; `captions_per_second`.
+      best_epoch: Epoch with the highest validation CIDEr-D, of equal ones that with the lowest
+        loss, from 1; 0 before the first.
+      first_stage_epochs: Epochs of teacher forcing, once those are over.
+    """
+
+    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    best_epoch: int = 0
+    first_stage_epochs: int | None = None
+
+    @property
+    def epoch(self) -> int:
+        """Finished epochs."""
+        return len(self.history)
+
+    @property
+    def best(self) -> dict[str, float]:
+        """History of the best epoch.
+
+        Raises:
+          ValueError: No epoch is finished.
+        """
+        if not self.best_epoch:
+            raise ValueError("No epoch is finished.")
+        return self.history[self.best_epoch - 1]
+
+    def add(self, entry: dict[str, float]) -> bool:
+        """Adds a finished epoch; whether it is the best."""
+        is_best = not self.best_epoch or _rank(entry) > _rank(self.best)
+        self.history.append(entry)
+        if is_best:
+            self.best_epoch = self.epoch
+        return is_best
+
+
+def _rank(entry: dict[str, float]) -> tuple[float, float]:
+    return entry["val_cider_d"], -entry["val_loss"]
+
+
+class Meter:
+    """Mean over an epoch so far, looked at now and then.
+
+    Args:
+      epoch: Number of the epoch, from 0.
+      epochs: Epochs at the most.
+      steps: Steps of the epoch; 0 when nothing is to be said in between.
+      captions: Captions of the epoch.
+      label: What the mean is of.
+    """
+
+    def __init__(self, epoch: int, epochs: int, steps: int, captions: int, label: str = "loss"):
+        self._label = label
+        self._epoch, self._epochs, self._steps, self._captions = epoch, epochs, steps, captions
+        self._total = tf.constant(0.0)
+        self._count = tf.constant(0.0)
+        self._step = 0
+        self._begin = self._last_line = time.monotonic()
+
+    def add(self, total: tf.Tensor, count: tf.Tensor) -> None:
+        """Adds a step's sum and the number of its summands."""
+        self._total += total
+        self._count += count
+        self._step += 1
+        if self._step % _STEPS_BETWEEN_LOOKS == 0:
+            self._look()
+
+    def seconds(self) -> float:
+        """Since the epoch began."""
+        return time.monotonic() - self._begin
+
+    def mean(self) -> float:
+        """Of all that was added.
+
+        Raises:
+          NonFiniteLossError: It is NaN or infinite.
+        """
+        mean = float(self._total / self._count)
+        if not math.isfinite(mean):
+            raise NonFiniteLossError(
+                f"The {self._label} is {mean} at step {self._step} of epoch {self._epoch + 1}. Try a "
+                "lower `trainer.learning_rate` or `trainer.gradient_clip_norm`. The checkpoint of the "
+                "last good epoch, if any, is kept."
+            )
+        return mean
+
+    def _look(self) -> None:
+        mean = self.mean()
+        now = time.monotonic()
+        if self._steps and now - self._last_line > _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            share = self._step / self._steps
+            logger.info(
+                "epoch %d/%d: step %d/%d, %s %.3f, %.0f captions/s, %.0f s left in this epoch",
+                self._epoch + 1,
+                self._epochs,
+                self._step,
+                self._steps,
+                self._label,
+                mean,
+                share * self._captions / self.seconds(),
+                self.seconds() * (1 / share - 1),
+            )

@@ -1,0 +1,49 @@
+"""CIDEr-D of generated token ids: what a training is judged by, and what it is rewarded with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from components.caption_evaluator.metrics.cider import CiderCorpus, DocumentFrequencies
+from models.config import END_ID, PAD_ID, START_ID
+from models.data import CaptionData
+
+
+class CiderReward:
+    """CIDEr-D with the document frequencies of the train split, on token ids instead of words.
+
+    The arithmetic is the evaluator's own. Words below the minimum count are one token here, so the
+    figures are near those of the evaluation but not the same.
+
+    Args:
+      train: The captions whose n-grams are counted, once per image.
+    """
+
+    def __init__(self, train: CaptionData):
+        self._frequencies = DocumentFrequencies.of(
+            [_text(row) for row in train.references(image)] for image in range(train.num_images)
+        )
+
+    def __call__(self, hypotheses: np.ndarray, references: Sequence[np.ndarray]) -> np.ndarray:
+        """Scores captions.
+
+        Args:
+          hypotheses: int [captions, T], each ending at its end token or at padding.
+          references: Per caption the token ids of its image's captions, int [n, T].
+
+        Returns:
+          float64 [captions], each in [0, 10].
+        """
+        corpus = CiderCorpus()
+        for hypothesis, rows in zip(hypotheses, references, strict=True):
+            corpus.add(_text(hypothesis), [_text(row) for row in rows])
+        return corpus.scores(self._frequencies)
+
+
+def _text(token_ids: np.ndarray) -> str:
+    """Token ids as words, without start, end and padding."""
+    return " ".join(
+        str(token) for token in token_ids.tolist() if token not in (PAD_ID, START_ID, END_ID)
+    )
