@@ -133,7 +133,9 @@ def sample(
         never = tf.reduce_any(tf.range(tf.shape(logits)[-1])[:, None] == tf.constant(_NEVER), 1)
         logits = tf.where(never, -float("inf"), tf.cast(logits, tf.float32))
         flat = tf.reshape(logits, [-1, tf.shape(logits)[-1]])
-        drawn = tf.random.stateless_categorical(flat, 1, seed + [0, step], tf.int32)
+        drawn = tf.random.stateless_categorical(
+            flat, 1, tf.stack([seed[0], seed[1] + step]), tf.int32
+        )
         over = (last == END_ID) | (last == PAD_ID)
         words = tf.where(over, PAD_ID, tf.reshape(drawn, tf.shape(last)))
         column = tf.one_hot(step, max_length + 1, on_value=True, off_value=False)

@@ -106,9 +106,9 @@ class Meter:
         mean = float(self._total / self._count)
         if not math.isfinite(mean):
             raise NonFiniteLossError(
-                f"The {self._label} is {mean} at step {self._step} of epoch {self._epoch + 1}. Try a "
-                "lower `trainer.learning_rate` or `trainer.gradient_clip_norm`. The checkpoint of the "
-                "last good epoch, if any, is kept."
+                f"The {self._label} is {mean} at step {self._step} of epoch {self._epoch + 1}. "
+                "Try a lower `trainer.learning_rate` or `trainer.gradient_clip_norm`. The "
+                "checkpoint of the last good epoch, if any, is kept."
             )
         return mean
 

@@ -1,13 +1,13 @@
 """Self-critical sequence training: captions are drawn, and rewarded by their CIDEr-D.
 
-Reference: Rennie et al. (2017), https://arxiv.org/abs/1612.00563, with the mean reward of an image's
-other samples as the baseline, which needs no greedy decoding and varies less (Luo, 2020,
+Reference: Rennie et al. (2017), https://arxiv.org/abs/1612.00563, with the mean reward of an
+image's other samples as the baseline, which needs no greedy decoding and varies less (Luo, 2020,
 https://arxiv.org/abs/2003.09971).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import keras
 import numpy as np

@@ -239,7 +239,8 @@ class CaptionerTraining:
     def _validate(self, epoch: int) -> dict[str, float]:
         """Loss and CIDEr-D on the validation split."""
         meter = Meter(epoch, self._epochs, 0, self._val.num_captions)
-        generated, references = [], []
+        generated: list[np.ndarray] = []
+        references: list[np.ndarray] = []
         for batch in self._val.epoch(self._config.batch_size):
             meter.add(*self._val_step(batch))
             generated.extend(self._generate(batch["inputs"]).numpy())

@@ -20,8 +20,8 @@ import tensorflow as tf
 from models.captioner import Captioner
 from models.data import CaptionData
 from models.inference import load_captioner
-from models.trainer import run_fn
 from models.progress import NonFiniteLossError
+from models.trainer import run_fn
 
 
 class _InterruptedError(Exception):
