@@ -111,14 +111,14 @@ def make_gallery(
     pictures = {}
     for image_id, encoded in encoded_images(files, chosen):
         group, score = chosen[image_id]
-        thumbnail, (width, height) = _thumbnail(encoded)
+        small, (width, height) = thumbnail(encoded)
         pictures[image_id] = Picture(
             image_id,
             group,
             score,
             captions[image_id],
             tuple(references[image_id]),
-            thumbnail,
+            small,
             width,
             height,
             _words(encoded, captions[image_id], attention),
@@ -140,7 +140,8 @@ def read_gallery(uri: str) -> list[Picture]:
     )
 
 
-def _thumbnail(encoded: bytes) -> tuple[str, tuple[int, int]]:
+def thumbnail(encoded: bytes) -> tuple[str, tuple[int, int]]:
+    """A small JPEG of an encoded image as a data URI, and its width and height."""
     with PIL.Image.open(io.BytesIO(encoded)) as image:
         image.draft("RGB", _THUMBNAIL)
         small = PIL.ImageOps.contain(image.convert("RGB"), _THUMBNAIL)

@@ -139,6 +139,33 @@ def test_evaluations_are_read_by_tfma_and_by_coco_tools(project: Project, first_
         assert (Path(evaluation) / "report.html").stat().st_size > 1000
 
 
+@pytest.mark.parametrize(
+    ("notebook", "shown"),
+    [
+        ("evaluation", ["<svg", "data:image/jpeg", "cider_d_train_idf", *MODELS]),
+        ("data", ["<svg", "caption/text", "No anomalies found", "jensen shannon divergence"]),
+    ],
+)
+def test_notebooks_show_a_finished_run(
+    project: Project,
+    first_run: str,
+    notebook: str,
+    shown: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nbformat = pytest.importorskip("nbformat", reason="needs the extra `notebooks`")
+    client = pytest.importorskip("nbclient", reason="needs the extra `notebooks`")
+    monkeypatch.setenv("CAPTIONER_RUN", str(project.folders.root))
+    folder = ROOT / "notebooks"
+    cells = nbformat.read(folder / f"{notebook}.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in cells.cells), "committed with outputs"
+    client.NotebookClient(
+        cells, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    ).execute()
+    outputs = json.dumps([cell.get("outputs") for cell in cells.cells])
+    assert [text for text in shown if text not in outputs] == []
+
+
 def test_second_run_executes_nothing(project: Project, first_run: str) -> None:
     before = project.counts()
     versions = sorted(project.folders.serving.glob("*/*"))
