@@ -13,7 +13,7 @@ import tensorflow as tf
 from models.config import END_ID, PAD_ID, START_ID, UNKNOWN_ID, DecodingConfig
 
 if TYPE_CHECKING:
-    from models.captioner import Captioner
+    from models.decoders.recurrent import Memory, RecurrentDecoder
 
 _NEVER = (PAD_ID, START_ID, UNKNOWN_ID)
 
@@ -53,21 +53,20 @@ class Hypotheses(NamedTuple):
     scores: tf.Tensor
 
 
-class CaptionerSteps:
-    """A captioner as a `StepModel`."""
+class DecoderSteps:
+    """A decoder as a `StepModel`; its inputs are what `Captioner.remember` gives."""
 
-    def __init__(self, captioner: Captioner):
-        self._captioner = captioner
+    def __init__(self, decoder: RecurrentDecoder):
+        self._decoder = decoder
         self._grid: tuple[Any, ...] = ()
 
-    def initial_state(self, inputs: Any, beam_size: int) -> Any:
-        memory = self._captioner.remember(inputs)
+    def initial_state(self, inputs: Memory, beam_size: int) -> Any:
         # The grid is of the image, not of the hypothesis: neither tiled nor reordered.
-        self._grid = memory.grid
-        return tuple(tf.repeat(part[:, None], beam_size, axis=1) for part in memory.state)
+        self._grid = inputs.grid
+        return tuple(tf.repeat(part[:, None], beam_size, axis=1) for part in inputs.state)
 
     def step(self, token_ids: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
-        return self._captioner.decoder.step(token_ids, state, self._grid)
+        return self._decoder.step(token_ids, state, self._grid)
 
 
 def beam_search(model: StepModel, inputs: Any, config: DecodingConfig) -> Hypotheses:

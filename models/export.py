@@ -17,7 +17,8 @@ from PIL import Image
 from models import images, text
 from models.captioner import Captioner
 from models.config import START_ID, DecodingConfig, RunConfig, to_plain
-from models.decoding import CaptionerSteps, Hypotheses, beam_search
+from models.decoders.recurrent import Memory
+from models.decoding import DecoderSteps, Hypotheses, beam_search
 from models.encoders import Encoder
 from models.vocabulary import Vocabulary
 
@@ -58,7 +59,7 @@ class ServedCaptioner:
 
         def signature(function: Callable, argument: str) -> tf.types.experimental.GenericFunction:
             spec = tf.TensorSpec([None], tf.string, name=argument)
-            return tf.function(function, input_signature=[spec], autograph=False)
+            return tf.function(_of_any_number(function), input_signature=[spec], autograph=False)
 
         return {
             "serving_default": signature(self.caption, "image_bytes"),
@@ -87,9 +88,8 @@ class ServedCaptioner:
         Each word's weights over the feature grid sum to one; those of a decoder without attention
         are the same everywhere.
         """
-        hypotheses, decodable, pixels = self._search(image_bytes)
+        hypotheses, decodable, memory = self._search(image_bytes)
         token_ids = hypotheses.token_ids[:, 0, :-1]
-        memory = self._model.remember(pixels)
         start = tf.fill([tf.shape(token_ids)[0], 1], START_ID)
         _, weights = self._model.decoder(tf.concat([start, token_ids[:, :-1]], 1), memory)
         height, width = self._grid
@@ -108,10 +108,23 @@ class ServedCaptioner:
         spec = {"image/encoded": tf.io.FixedLenFeature([], tf.string, default_value="")}
         return self.caption(tf.io.parse_example(examples, spec)["image/encoded"])
 
-    def _search(self, image_bytes: tf.Tensor) -> tuple[Hypotheses, tf.Tensor, tf.Tensor]:
+    def _search(self, image_bytes: tf.Tensor) -> tuple[Hypotheses, tf.Tensor, Memory]:
         pixels, decodable = images.decode_or_black(image_bytes, self._input_size)
-        hypotheses = beam_search(CaptionerSteps(self._model), pixels, self._decoding)
-        return hypotheses, decodable, pixels
+        memory = self._model.remember(pixels)
+        hypotheses = beam_search(DecoderSteps(self._model.decoder), memory, self._decoding)
+        return hypotheses, decodable, memory
+
+
+def _of_any_number(function: Callable) -> Callable:
+    """The function, of a batch of none too: convolutions on the CPU refuse that."""
+
+    def run(values: tf.Tensor) -> dict[str, tf.Tensor]:
+        count = tf.shape(values)[0]
+        stand_in = tf.fill([tf.cast(count == 0, tf.int32)], "")
+        outputs = function(tf.concat([values, stand_in], 0))
+        return {name: output[:count] for name, output in outputs.items()}
+
+    return run
 
 
 def export(

@@ -16,7 +16,7 @@ import tensorflow as tf
 from models.captioner import Captioner
 from models.config import START_ID, SelfCriticalConfig
 from models.data import CaptionData
-from models.decoding import CaptionerSteps, sample
+from models.decoding import DecoderSteps, sample
 from models.rewards import CiderReward
 
 
@@ -48,8 +48,8 @@ class SelfCriticalSteps:
 
         def draw(inputs: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
             return sample(
-                CaptionerSteps(captioner),
-                inputs,
+                DecoderSteps(captioner.decoder),
+                captioner.remember(inputs),
                 samples=config.samples,
                 max_length=max_length,
                 seed=seed,

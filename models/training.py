@@ -16,7 +16,7 @@ from models.captioner import Captioner
 from models.checkpoints import TrainingCheckpoint
 from models.config import DecodingConfig, TrainerConfig
 from models.data import CaptionData
-from models.decoding import CaptionerSteps, beam_search
+from models.decoding import DecoderSteps, beam_search
 from models.progress import Meter, Progress
 from models.rewards import CiderReward
 from models.self_critical import SelfCriticalSteps
@@ -138,8 +138,13 @@ class CaptionerTraining:
         self._val_step = tf.function(
             captioner.cross_entropy, input_signature=[val.batch_spec], autograph=False
         )
+
+        def generate(inputs: tf.Tensor) -> tf.Tensor:
+            memory = captioner.remember(inputs)
+            return beam_search(DecoderSteps(captioner.decoder), memory, decoding).token_ids[:, 0]
+
         self._generate = tf.function(
-            lambda inputs: beam_search(CaptionerSteps(captioner), inputs, decoding).token_ids[:, 0],
+            generate,
             input_signature=[val.batch_spec["inputs"]],
             autograph=False,
         )

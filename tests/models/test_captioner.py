@@ -10,7 +10,7 @@ import tensorflow as tf
 from models.captioner import Captioner
 from models.config import DecodingConfig
 from models.decoders.recurrent import RecurrentDecoder
-from models.decoding import CaptionerSteps, beam_search
+from models.decoding import DecoderSteps, beam_search
 
 VOCABULARY = 9
 
@@ -86,7 +86,9 @@ def test_greedy_search_of_a_batch_is_that_of_each_image(attention: str) -> None:
 
     @tf.function(autograph=False)
     def search(inputs: tf.Tensor) -> tf.Tensor:
-        return beam_search(CaptionerSteps(captioner), inputs, settings).scores
+        return beam_search(
+            DecoderSteps(captioner.decoder), captioner.remember(inputs), settings
+        ).scores
 
     alone = tf.concat([search(features[row : row + 1]) for row in range(12)], 0)
     np.testing.assert_allclose(search(features), alone, rtol=1e-5)

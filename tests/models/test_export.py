@@ -117,6 +117,16 @@ def test_attention_is_per_word_and_sums_to_one(signatures: dict, pictures: list[
         assert "".join(words) == caption.decode().replace(" ", "")
 
 
+@pytest.mark.parametrize("name", ["serving_default", "beams", "attention", "serving_examples"])
+def test_no_image_has_no_caption(signatures: dict, name: str) -> None:
+    some = signatures[name]([b""])
+    none = signatures[name]([])
+    assert {key: value.shape[1:] for key, value in none.items()} == {
+        key: value.shape[1:] for key, value in some.items()
+    }
+    assert all(value.shape[0] == 0 for value in none.values())
+
+
 def test_serialized_examples_are_captioned_alike(signatures: dict, pictures: list[bytes]) -> None:
     examples = []
     for encoded in pictures:
