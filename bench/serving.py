@@ -1,8 +1,12 @@
 """The local server against the bare SavedModel in the process, which is the limit.
 
-Latency is that of a lone client, whose calls alternate with calls of the bare model with one image;
-throughput is compared with bare calls of a full batch before and after. Both sides run on the same
+Latency is compared for a lone client, whose calls alternate with calls of the bare model with one
+image; throughput with bare calls of a full batch before and after. Both sides run on the same
 cores, so that other load on the machine meets both; what counts is the ratio.
+
+The clients share those cores too, so they are light: they send bytes made beforehand, and do not
+read the answer beyond its being one. What a caller of `serving.client` waits for is in the rows
+"client library".
 
 usage: python -m bench.serving [--model SAVED_MODEL] [--seconds 6] [--clients 1,4,16,64]
 """
@@ -10,7 +14,7 @@ usage: python -m bench.serving [--model SAVED_MODEL] [--seconds 6] [--clients 1,
 from __future__ import annotations
 
 import argparse
-import asyncio
+import http.client
 import io
 import os
 import shutil
@@ -18,21 +22,27 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import grpc
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from serving import config, launcher
-from serving.client import AsyncCaptionClient, CallOptions
+from serving import config, launcher, wire
+from serving.client import CallOptions, CaptionClient
+
+Ask = Callable[[], object]
 
 MODEL = config.CHAMPION
+SIGNATURE = "serving_default"
+TIMEOUT = 300.0  # seconds; many clients on few cores wait long
 BATCH = config.BATCHING.max_batch_size
 WARM_UP_CALLS = 3
 
@@ -103,13 +113,13 @@ def measure_all(
     for batching in (False, True):
         endpoint = launcher.free_endpoint()
         argv = launcher.command("local", serving_dir, endpoint, batching=batching)
-        argv.append("--rest_api_timeout_in_ms=300000")  # many clients on few cores wait long
+        argv.append(f"--rest_api_timeout_in_ms={TIMEOUT * 1e3:.0f}")
         with launcher.running(argv, endpoint, serving_dir / "server.log") as server:
             server.wait_until_available([MODEL], timeout=300)
-            for entry, url in (("gRPC", endpoint.grpc_url), ("REST", endpoint.rest_url)):
-                for number in clients:
+            for entry, connect in entries(endpoint, image).items():
+                for number in clients if "library" not in entry else (1,):
                     before = bare_throughput(call_bare, seconds / 2)
-                    served = asyncio.run(ask(url, image, number, seconds, call_bare))
+                    served = measure(connect, number, seconds, call_bare)
                     after = bare_throughput(call_bare, seconds / 2)
                     row = (
                         "on" if batching else "off", entry, str(number),
@@ -130,29 +140,67 @@ def bare_throughput(call_bare: Callable[[int], float], seconds: float) -> float:
     return BATCH * len(times) / sum(times)
 
 
-async def ask(
-    url: str, image: bytes, clients: int, seconds: float, call_bare: Callable[[int], float]
+def entries(endpoint: launcher.Endpoint, image: bytes) -> dict[str, Callable[[], Ask]]:
+    """What connects a client, by the name of its row."""
+    target = wire.Target(MODEL)
+    message = wire.predict_request(target, SIGNATURE, [image]).SerializeToString()
+    body = wire.predict_body(SIGNATURE, [image])
+
+    def by_grpc() -> Ask:
+        # Of its own, or all clients would share one connection.
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        channel = grpc.insecure_channel(f"{endpoint.host}:{endpoint.port}", options)
+        predict = channel.unary_unary(wire.PREDICT_METHOD)
+        return lambda: predict(message, timeout=TIMEOUT)
+
+    def by_rest() -> Ask:
+        connection = http.client.HTTPConnection(endpoint.host, endpoint.rest_api_port, TIMEOUT)
+
+        def ask() -> None:
+            connection.request("POST", wire.predict_path(target), body)
+            response = connection.getresponse()
+            answer = response.read()
+            if response.status != 200:
+                raise RuntimeError(f"{response.status}: {answer[:200]!r}")
+
+        return ask
+
+    def by_library(url: str) -> Callable[[], Ask]:
+        client = CaptionClient(url, model=MODEL, options=CallOptions(TIMEOUT, attempts=1))
+        return lambda: lambda: client.caption(image)
+
+    return {
+        "gRPC": by_grpc,
+        "REST": by_rest,
+        "gRPC, client library": by_library(endpoint.grpc_url),
+        "REST, client library": by_library(endpoint.rest_url),
+    }
+
+
+def measure(
+    connect: Callable[[], Ask], clients: int, seconds: float, call_bare: Callable[[int], float]
 ) -> Served:
     """Clients that ask without a pause; a lone one in turns with the bare model."""
     latencies: list[float] = []
     bare: list[float] = []
-    async with AsyncCaptionClient(url, model=MODEL, options=CallOptions(300, 1)) as client:
-        for _ in range(WARM_UP_CALLS):
-            await client.caption(image)
-        end = time.perf_counter() + seconds * (2 if clients == 1 else 1)
+    asks = [connect() for _ in range(clients)]
+    for ask in asks[:WARM_UP_CALLS] * WARM_UP_CALLS:
+        ask()
 
-        async def work() -> None:
-            while time.perf_counter() < end:
-                started = time.perf_counter()
-                await client.caption(image)
-                latencies.append(time.perf_counter() - started)
-                if clients == 1:
-                    bare.append(call_bare(1))
+    def work(ask: Ask) -> None:
+        while time.perf_counter() < end:
+            started = time.perf_counter()
+            ask()
+            latencies.append(time.perf_counter() - started)
+            if clients == 1:
+                bare.append(call_bare(1))
 
-        started = time.perf_counter()
-        await asyncio.gather(*(work() for _ in range(clients)))
-        elapsed = time.perf_counter() - started - sum(bare)
-        return Served(latencies, len(latencies) / elapsed, bare)
+    started = time.perf_counter()
+    end = started + seconds * (2 if clients == 1 else 1)
+    with ThreadPoolExecutor(clients) as pool:
+        list(pool.map(work, asks))
+    elapsed = time.perf_counter() - started - sum(bare)
+    return Served(latencies, len(latencies) / elapsed, bare)
 
 
 def make_model(folder: Path) -> None:

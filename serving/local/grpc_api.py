@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import grpc
 import tensorflow as tf
@@ -26,6 +26,7 @@ from serving.local.status import Code, StatusError, invalid_argument
 _LOG = logging.getLogger("captioner.serving")
 
 _SERVICES = ("", "PredictionService", "ModelService")
+_LONGEST_WAIT = 24 * 3600.0  # seconds, for a call without a deadline
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -34,11 +35,11 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
 
-    async def Predict(self, request, context):
+    def Predict(self, request, context):
         with self._predictor.metrics.request(self._served_name(request), "GRPC"):
-            return await self._predict(request, context.time_remaining())
+            return self._predict(request, context)
 
-    async def GetModelMetadata(self, request, context):
+    def GetModelMetadata(self, request, context):
         _require_spec(request)
         if not request.metadata_field:
             raise invalid_argument(
@@ -57,30 +58,41 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         response.metadata["signature_def"].Pack(signature_map)
         return response
 
-    async def Classify(self, request, context):
+    def Classify(self, request, context):
         raise self._predictor.refuse_method(
             request.model_spec, "classification", tf.saved_model.CLASSIFY_METHOD_NAME
         )
 
-    async def Regress(self, request, context):
+    def Regress(self, request, context):
         raise self._predictor.refuse_method(
             request.model_spec, "regression", tf.saved_model.REGRESS_METHOD_NAME
         )
 
-    async def MultiInference(self, request, context):
+    def MultiInference(self, request, context):
         if not request.tasks:
             raise invalid_argument("Inference request must contain at least one task")
         raise self._predictor.refuse_method(
             request.tasks[0].model_spec, "classification", request.tasks[0].method_name
         )
 
-    async def _predict(self, request, timeout):
+    def _predict(self, request, context):
         _require_spec(request)
+
+        remaining = context.time_remaining()
+
+        def cancel_with_the_call(result: Future) -> None:
+            if not context.add_callback(result.cancel):
+                result.cancel()  # the call is over already
+
         inputs = {
             alias: tensors.from_proto(proto, alias) for alias, proto in request.inputs.items()
         }
-        prediction = await self._predictor.predict(
-            request.model_spec, inputs, output_filter=request.output_filter, timeout=timeout
+        prediction = self._predictor.predict(
+            request.model_spec,
+            inputs,
+            output_filter=request.output_filter,
+            timeout=_LONGEST_WAIT if remaining is None else min(remaining, _LONGEST_WAIT),
+            on_submit=cancel_with_the_call,
         )
         response = predict_pb2.PredictResponse()
         response.model_spec.name = request.model_spec.name
@@ -103,21 +115,20 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     def __init__(self, predictor: Predictor) -> None:
         self._manager = predictor.manager
 
-    async def GetModelStatus(self, request, context):
+    def GetModelStatus(self, request, context):
         _require_spec(request)
         return self._manager.status(request.model_spec)
 
-    async def HandleReloadConfigRequest(self, request, context):
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, self._manager.configure, request.config)
+    def HandleReloadConfigRequest(self, request, context):
+        self._manager.configure(request.config)
         return model_management_pb2.ReloadConfigResponse()
 
 
-class _Answers(grpc.aio.ServerInterceptor):
+class _Answers(grpc.ServerInterceptor):
     """Turns what a handler raises, and bytes that are no message, into status codes."""
 
-    async def intercept_service(self, continuation, handler_call_details):
-        handler = await continuation(handler_call_details)
+    def intercept_service(self, continuation, handler_call_details):
+        handler = continuation(handler_call_details)
         if handler is None or handler.unary_unary is None:
             return handler
 
@@ -127,17 +138,17 @@ class _Answers(grpc.aio.ServerInterceptor):
             except DecodeError:
                 return None
 
-        async def answer(request, context):
+        def answer(request, context):
             if request is None:
-                await context.abort(Code.INTERNAL, "The request is no message of this method")
+                context.abort(Code.INTERNAL, "The request is no message of this method")
             try:
-                return await handler.unary_unary(request, context)
+                return handler.unary_unary(request, context)
             except StatusError as error:
                 status = error
             except Exception as error:
                 _LOG.exception("%s failed inside the server", handler_call_details.method)
                 status = StatusError(Code.INTERNAL, f"{type(error).__name__}: {error}")
-            return await context.abort(status.code, status.message)
+            return context.abort(status.code, status.message)
 
         return grpc.unary_unary_rpc_method_handler(answer, deserialize, handler.response_serializer)
 
@@ -149,7 +160,7 @@ def _require_spec(request) -> None:
 
 def make_server(
     predictor: Predictor, *, max_message_bytes: int, max_concurrent: int
-) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
+) -> tuple[grpc.Server, health.HealthServicer]:
     """A gRPC server with all services, not started.
 
     Args:
@@ -160,7 +171,9 @@ def make_server(
     Returns:
       The server, and its health service, which says NOT_SERVING until told.
     """
-    server = grpc.aio.server(
+    # Not grpc.aio: a call by it takes the event loop twice the time, and the batch threads need it.
+    server = grpc.server(
+        ThreadPoolExecutor(max_concurrent, thread_name_prefix="grpc"),
         interceptors=[_Answers()],
         maximum_concurrent_rpcs=max_concurrent,
         options=[
@@ -173,12 +186,12 @@ def make_server(
         PredictionService(predictor), server
     )
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(predictor), server)
-    servicer = health.aio.HealthServicer()
+    servicer = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     return server, servicer
 
 
-async def set_serving(servicer: health.aio.HealthServicer) -> None:
+def set_serving(servicer: health.HealthServicer) -> None:
     """Says SERVING for all services."""
     for service in _SERVICES:
-        await servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
+        servicer.set(service, health_pb2.HealthCheckResponse.SERVING)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Iterable, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Mapping
+from concurrent import futures
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -49,28 +48,28 @@ class Predictor:
         self.metrics = metrics
         self._scheduler = scheduler
 
-    async def predict(
+    def predict(
         self,
         spec: model_pb2.ModelSpec,
         inputs: Mapping[str, np.ndarray],
         *,
         output_filter: Iterable[str] = (),
-        timeout: float | None,
+        timeout: float,
+        on_submit: Callable[[futures.Future[Outputs]], None] = lambda result: None,
     ) -> Prediction:
-        """Runs a signature of a model.
-
-        Cancelling the coroutine takes the request out of the queue.
+        """Runs a signature of a model, and waits for it.
 
         Args:
           spec: Model, version or label, signature.
           inputs: Arrays by input alias.
           output_filter: Output aliases wanted; all where none is named.
-          timeout: Seconds the answer is waited for; None for ever.
+          timeout: Seconds the answer is waited for.
+          on_submit: Is given what is waited for; cancelling it takes the request out of the queue.
 
         Raises:
           StatusError: In TF Serving's words.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = time.monotonic() + timeout
         handle = self.manager.acquire(spec)
         try:
             name = spec.signature_name or DEFAULT_SIGNATURE
@@ -86,8 +85,9 @@ class Predictor:
             raise
         # The version must stay until the graph has run, also when nobody waits for it any more.
         result.add_done_callback(lambda _: handle.release())
+        on_submit(result)
         with self.metrics.runtime(handle.model_name, task.size or 1):
-            values = await _wait(result, timeout)
+            values = _wait(result, timeout)
         return Prediction(handle.version, name, signature, values)
 
     def signatures(self, spec: model_pb2.ModelSpec) -> tuple[int, dict[str, SignatureDef]]:
@@ -122,11 +122,14 @@ class Predictor:
         )
 
 
-async def _wait(result: Future[Outputs], timeout: float | None) -> Outputs:
+def _wait(result: futures.Future[Outputs], timeout: float) -> Outputs:
     try:
-        return await asyncio.wait_for(asyncio.wrap_future(result), timeout)
-    except asyncio.TimeoutError as error:
+        return result.result(timeout)
+    except futures.TimeoutError as error:
+        result.cancel()
         raise StatusError(Code.DEADLINE_EXCEEDED, "Deadline exceeded") from error
+    except futures.CancelledError as error:
+        raise StatusError(Code.CANCELLED, "The caller hung up") from error
 
 
 def _check_inputs(signature: SignatureDef, inputs: Mapping[str, np.ndarray]) -> None:

@@ -77,8 +77,8 @@ class RestApi:
         self._predictor = predictor
         self._limits = limits
         self._active = 0
-        # JSON of megabytes is read and written off the event loop.
-        self._workers = ThreadPoolExecutor(4, thread_name_prefix="rest")
+        # Megabytes of JSON are read and written, and the model is waited for, off the event loop.
+        self._workers = ThreadPoolExecutor(limits.max_concurrent, thread_name_prefix="rest")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -121,7 +121,8 @@ class RestApi:
             spec = _model_spec(inference)
             body = await self._read_body(request)
             if inference["method"] == "predict":
-                return await self._predict(spec, body)
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(self._workers, self._predict, spec, body)
             if inference["method"] in _CLASSIFY_OR_REGRESS:
                 spec.signature_name = str(json_tensor.parse_object(body).get("signature_name", ""))
                 kind, method_name = _CLASSIFY_OR_REGRESS[inference["method"]]
@@ -135,21 +136,13 @@ class RestApi:
         spec = _model_spec(status)
         return self._metadata(spec) if status["metadata"] else self._status(spec)
 
-    async def _predict(self, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
-        def parse() -> json_tensor.PredictBody:
-            return json_tensor.parse_predict(body, lambda name: self._inputs(spec, name))
-
+    def _predict(self, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
         served = spec.name in self._predictor.manager.model_names()
-        loop = asyncio.get_running_loop()
         with self._predictor.metrics.request(spec.name if served else "", "REST"):
-            request = await loop.run_in_executor(self._workers, parse)
+            request = json_tensor.parse_predict(body, lambda name: self._inputs(spec, name))
             spec.signature_name = request.signature_name
-            prediction = await self._predictor.predict(
-                spec, request.inputs, timeout=self._limits.timeout
-            )
-            return await loop.run_in_executor(
-                self._workers, json_tensor.format_predict, prediction.outputs, request.form
-            )
+            prediction = self._predictor.predict(spec, request.inputs, timeout=self._limits.timeout)
+            return json_tensor.format_predict(prediction.outputs, request.form)
 
     def _inputs(self, spec: model_pb2.ModelSpec, name: str) -> json_tensor.Signature:
         name = name or DEFAULT_SIGNATURE

@@ -70,7 +70,9 @@ class BatchScheduler:
         self._parameters = parameters
         self._capacity = parameters.max_enqueued_batches * parameters.max_batch_size
         self._queue: collections.deque[Task] = collections.deque()
-        self._changed = threading.Condition()
+        lock = threading.Lock()
+        self._idle = threading.Condition(lock)  # threads without a batch: one is woken by a task
+        self._arrival = threading.Condition(lock)  # threads that wait for more for their batch
         self._stopped = False
         self._threads = [
             threading.Thread(target=self._work, name=f"batch-{index}", daemon=True)
@@ -88,7 +90,7 @@ class BatchScheduler:
         Raises:
           StatusError: UNAVAILABLE; the queue is full or closed.
         """
-        with self._changed:
+        with self._idle:
             if self._stopped:
                 raise StatusError(Code.UNAVAILABLE, "The server is shutting down")
             if len(self._queue) >= self._capacity:
@@ -97,24 +99,26 @@ class BatchScheduler:
                     "The batch scheduling queue to which this task was submitted is full",
                 )
             self._queue.append(task)
-            self._changed.notify_all()
+            self._arrival.notify_all()
+            self._idle.notify()
         return task.result
 
     def stop(self) -> None:
         """Finishes what is in the queue and ends the threads."""
-        with self._changed:
+        with self._idle:
             self._stopped = True
-            self._changed.notify_all()
+            self._arrival.notify_all()
+            self._idle.notify_all()
         for thread in self._threads:
             thread.join()
 
     def _work(self) -> None:
         while True:
-            with self._changed:
+            with self._idle:
                 while not self._queue:
                     if self._stopped:
                         return
-                    self._changed.wait()
+                    self._idle.wait()
                 batch = self._take_batch()
             _run(batch)
 
@@ -131,7 +135,7 @@ class BatchScheduler:
             remaining = give_up - time.monotonic()
             if size >= self._parameters.max_batch_size or remaining <= 0 or self._stopped:
                 return batch
-            self._changed.wait(remaining)
+            self._arrival.wait(remaining)
 
     def _take_fitting(self, key: Hashable, room: int, batch: list[Task]) -> int:
         taken = 0

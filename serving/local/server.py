@@ -134,14 +134,15 @@ async def _grpc(options: ServerOptions, predictor: Predictor):
         raise OSError(f"gRPC cannot listen on {address}: is the port taken?") from error
     if not bound:
         raise OSError(f"gRPC cannot listen on {address}: is the port taken?")
-    await server.start()
-    await grpc_api.set_serving(health)
+    server.start()
+    grpc_api.set_serving(health)
     _LOG.info("Running gRPC ModelServer at %s ...", address)
     try:
         yield
     finally:
-        await health.enter_graceful_shutdown()
-        await server.stop(options.shutdown_seconds)
+        health.enter_graceful_shutdown()
+        stopped = server.stop(options.shutdown_seconds)
+        await asyncio.get_running_loop().run_in_executor(None, stopped.wait)
 
 
 @contextlib.asynccontextmanager
