@@ -94,9 +94,12 @@ def notebook_way(
     return lambda: model.train_on_batch(inputs, labels)
 
 
-def our_way(captions: Captions, config: DecoderConfig, vocabulary_size: int) -> Callable:
+def our_way(
+    captions: Captions, config: DecoderConfig, vocabulary_size: int, matmul_dtype: str
+) -> Callable:
     """One training step on a batch of `CaptionData`, as the Trainer takes it."""
     decoder = RecurrentDecoder.from_settings(config, vocabulary_size)
+    decoder.training_dtype = matmul_dtype
     decoder.build((None, None), (None, POSITIONS, CHANNELS))
     captioner = Captioner(decoder)
     optimizer = make_optimizer(TrainerConfig(), steps_per_epoch=100)
@@ -138,7 +141,11 @@ def main() -> None:
     }
     rows = np.random.default_rng(1).permutation(captions.count)[:NOTEBOOK_BATCH]
     baseline = notebook_way(captions, rows, configs["none"], vocabulary_size)
-    steps = {name: our_way(captions, config, vocabulary_size) for name, config in configs.items()}
+    steps = {
+        f"{name}, {dtype}": our_way(captions, config, vocabulary_size, dtype)
+        for name, config in configs.items()
+        for dtype in ("float32", "bfloat16")
+    }
 
     def epoch(step: Callable, seed: int) -> None:
         for batch in caption_data(captions).epoch(batch_size, shuffle=(seed, 0)):
@@ -156,13 +163,13 @@ def main() -> None:
             spent[name].append(seconds / captions.count)
 
     print(f"{arguments.cell}, {arguments.units} units, vocabulary of {vocabulary_size}:")
-    print(f"{'':38}{'captions/s':>12}{'ratio':>8}{'captions/CPU s':>16}{'ratio':>8}")
+    print(f"{'':50}{'captions/s':>12}{'ratio':>8}{'captions/CPU s':>16}{'ratio':>8}")
     labels = {"notebook": "every prefix a sample"}
     labels |= {name: f"whole captions, attention: {name}" for name in steps}
     rates = {name: 1 / np.median(rounds, axis=0) for name, rounds in spent.items()}
     for name, label in labels.items():
         (wall, cpu), (wall_ratio, cpu_ratio) = rates[name], rates[name] / rates["notebook"]
-        print(f"{label:38}{wall:12.1f}{wall_ratio:8.1f}{cpu:16.1f}{cpu_ratio:8.1f}")
+        print(f"{label:50}{wall:12.1f}{wall_ratio:8.1f}{cpu:16.1f}{cpu_ratio:8.1f}")
 
 
 def _seconds(work: Callable[[], None]) -> np.ndarray:

@@ -78,7 +78,7 @@ class DecoderConfig:
     attention: Literal["none", "additive", "dot_product"] = "dot_product"
     attention_heads: Positive = 4
     tie_embeddings: bool = True
-    dropout: Share = 0.3
+    dropout: Share = 0.5
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -122,6 +122,9 @@ class TrainerConfig:
       ema_momentum: Of the moving average of the weights, which is what is validated and exported;
         0 takes the weights themselves.
       self_critical: The second stage.
+      matmul_dtype: Of the factors of the decoder's matrix products; "bfloat16" rounds them and is
+        faster where the processor has matrix units (AMX, tensor cores). Weights and all else stay
+        float32.
       seed: Seeds initial weights, shuffling and dropout; a CPU run is repeatable.
     """
 
@@ -131,10 +134,11 @@ class TrainerConfig:
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     gradient_clip_norm: Annotated[float, Field(gt=0)] = 5.0
-    early_stopping_patience: Positive = 3
-    label_smoothing: Share = 0.0
-    ema_momentum: Share = 0.0
+    early_stopping_patience: Positive = 5
+    label_smoothing: Share = 0.1
+    ema_momentum: Share = 0.99
     self_critical: SelfCriticalConfig = SelfCriticalConfig()
+    matmul_dtype: Literal["float32", "bfloat16"] = "float32"
     seed: int = 1
 
 

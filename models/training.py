@@ -105,6 +105,7 @@ class CaptionerTraining:
         checkpoint_dir: str,
         log_dir: str,
     ):
+        captioner.decoder.training_dtype = config.matmul_dtype
         self._captioner = captioner
         self._config = config
         self._train = train

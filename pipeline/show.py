@@ -88,19 +88,18 @@ def _score_table(config: PipelineConfig, outputs: Mapping[str, Mapping[str, Node
     ]
     count = next(iter(summaries.values())).image_count
     table = Table(
-        "model",
-        *metrics,
-        "blessed",
+        "metric",
         title=f"Scores x 100 on {count} images of the {config.evaluator.split} split",
         title_justify="left",
     )
-    for name, summary in summaries.items():
-        values = [summary.scores[OVERALL].get(metric) for metric in metrics]
-        table.add_row(
-            name,
-            *("-" if value is None else f"{100 * value:.1f}" for value in values),
-            "yes" if summary.verdict.blessed else "no",
-        )
+    for name in summaries:
+        table.add_column(name, justify="right")
+    for metric in metrics:
+        values = [summary.scores[OVERALL].get(metric) for summary in summaries.values()]
+        table.add_row(metric, *("-" if value is None else f"{100 * value:.1f}" for value in values))
+    table.add_section()
+    verdicts = [summary.verdict.blessed for summary in summaries.values()]
+    table.add_row("blessed", *("yes" if blessed else "no" for blessed in verdicts))
     return table
 
 

@@ -4,8 +4,7 @@ Both kinds share one interface: `project` prepares the grid once per image, `pro
 queries, and `call` takes any number of them at a time. All words of a caption are attended in one
 call while training; while decoding, all hypotheses of an image are.
 
-Dense layers see matrices only: of a product with a batch of matrices TensorFlow makes the gradient
-of the weights once for each of them before it adds them up, which took half of a training step.
+`dtype` is that of the factors of matrix products, see `models.decoders.products`.
 """
 
 from __future__ import annotations
@@ -15,17 +14,7 @@ from typing import Any
 import keras
 from keras import ops
 
-
-def dense(layer: keras.layers.Dense, inputs: Any) -> Any:
-    """A Dense layer over [..., width], as one product of two matrices.
-
-    Args:
-      layer: A built layer.
-      inputs: float [..., width].
-    """
-    shape = ops.shape(inputs)
-    flat = layer(ops.reshape(inputs, (-1, inputs.shape[-1])))
-    return ops.reshape(flat, (*shape[:-1], layer.units))
+from models.decoders.products import dense, matmul
 
 
 @keras.saving.register_keras_serializable("captioner")
@@ -54,21 +43,25 @@ class AdditiveAttention(keras.layers.Layer):
             shape=(self.units,), initializer="glorot_uniform", name="score"
         )
 
-    def project(self, grid: Any) -> tuple[Any, Any]:
+    def project(self, grid: Any, dtype: str = "float32") -> tuple[Any, Any]:
         """Keys and values, each [N, positions, units], of a grid [N, positions, channels]."""
-        return dense(self.key_projection, grid), dense(self.value_projection, grid)
+        keys = dense(self.key_projection, grid, dtype)
+        return keys, dense(self.value_projection, grid, dtype)
 
-    def project_query(self, query: Any) -> Any:
+    def project_query(self, query: Any, dtype: str = "float32") -> Any:
         """Queries, float [..., units], as `call` takes them."""
-        return dense(self.query_projection, query)
+        return dense(self.query_projection, query, dtype)
 
-    def call(self, projected: Any, keys: Any, values: Any) -> tuple[Any, Any]:
+    def call(
+        self, projected: Any, keys: Any, values: Any, dtype: str = "float32"
+    ) -> tuple[Any, Any]:
         """Context and weights.
 
         Args:
           projected: Queries of `project_query`, [N, T, units].
           keys: Of `project`.
           values: Of `project`.
+          dtype: Of the factors of matrix products.
 
         Returns:
           Context, [N, T, units], and weights over the grid, [N, T, positions].
@@ -77,7 +70,7 @@ class AdditiveAttention(keras.layers.Layer):
         # Not a Dense of one unit: the matrix product of one column that TensorFlow 2.16 with oneDNN
         # makes of it in greedy search writes outside its memory.
         weights = ops.softmax(ops.sum(joint * self.score, axis=-1), axis=-1)
-        return ops.matmul(weights, values), weights
+        return matmul(weights, values, dtype), weights
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "units": self.units}
@@ -111,22 +104,25 @@ class DotProductAttention(keras.layers.Layer):
         self.value_projection.build(grid_shape)
         self.query_projection.build(query_shape)
 
-    def project(self, grid: Any) -> tuple[Any, Any]:
+    def project(self, grid: Any, dtype: str = "float32") -> tuple[Any, Any]:
         """Keys and values, each [N, heads, positions, units / heads]."""
-        keys = dense(self.key_projection, grid)
-        return self._split(keys), self._split(dense(self.value_projection, grid))
+        keys = dense(self.key_projection, grid, dtype)
+        return self._split(keys), self._split(dense(self.value_projection, grid, dtype))
 
-    def project_query(self, query: Any) -> Any:
+    def project_query(self, query: Any, dtype: str = "float32") -> Any:
         """Queries, float [..., units], as `call` takes them."""
-        return dense(self.query_projection, query)
+        return dense(self.query_projection, query, dtype)
 
-    def call(self, projected: Any, keys: Any, values: Any) -> tuple[Any, Any]:
+    def call(
+        self, projected: Any, keys: Any, values: Any, dtype: str = "float32"
+    ) -> tuple[Any, Any]:
         """Context and weights.
 
         Args:
           projected: Queries of `project_query`, [N, T, units].
           keys: Of `project`.
           values: Of `project`.
+          dtype: Of the factors of matrix products.
 
         Returns:
           Context, [N, T, units], and weights over the grid, the mean of all heads, [N, T,
@@ -134,9 +130,9 @@ class DotProductAttention(keras.layers.Layer):
         """
         queries = self._split(projected)
         scale = (self.units // self.num_heads) ** -0.5
-        scores = ops.matmul(queries, ops.swapaxes(keys, -1, -2)) * scale
+        scores = matmul(queries, keys, dtype, transpose_b=True) * scale
         weights = ops.softmax(scores, axis=-1)
-        context = ops.swapaxes(ops.matmul(weights, values), 1, 2)
+        context = ops.swapaxes(matmul(weights, values, dtype), 1, 2)
         context = ops.reshape(context, (*ops.shape(projected)[:2], self.units))
         return context, ops.mean(weights, axis=1)
 

@@ -17,6 +17,8 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from models.decoders.products import matmul
+
 State = tuple[tf.Tensor, ...]
 # Projected inputs, recurrent projection of the hidden state, and state, of some rows; to new state.
 Gates = Callable[[tf.Tensor, tf.Tensor, State], State]
@@ -77,6 +79,7 @@ def run_packed(
     inputs: tf.Tensor,
     state: Sequence[tf.Tensor],
     packing: Packing,
+    dtype: str = "float32",
 ) -> tf.Tensor:
     """Runs a recurrent cell over each row as far as the row goes.
 
@@ -85,11 +88,12 @@ def run_packed(
       inputs: float [P, width], packed.
       state: Initial state, each [R, units].
       packing: Of the rows; the first step holds all of them or none of a row is read.
+      dtype: Of the factors of matrix products, see `models.decoders.products`.
 
     Returns:
       float [P, units], packed.
     """
-    projected = tf.matmul(inputs, tf.convert_to_tensor(cell.kernel))
+    projected = matmul(inputs, tf.convert_to_tensor(cell.kernel), dtype)
     bias = tf.convert_to_tensor(cell.bias)
     if isinstance(cell, keras.layers.LSTMCell):
         gates = _lstm_gates
@@ -105,6 +109,7 @@ def run_packed(
         tf.convert_to_tensor(cell.recurrent_kernel),
         bias,
         tuple(tf.gather(part, started) for part in state),
+        dtype,
     )
 
 
@@ -115,6 +120,7 @@ def _recur(
     kernel: tf.Tensor,
     bias: tf.Tensor,
     state: State,
+    dtype: str,
 ) -> tf.Tensor:
     """The recurrence, with a gradient that keeps matrix products out of its loop."""
     counts, starts = packing.counts, packing.starts
@@ -135,7 +141,7 @@ def _recur(
     ) -> tuple[tf.Tensor, Callable]:
         def forward(step: tf.Tensor, kept: tuple, state: State) -> tuple:
             state = tuple(part[: counts[step]] for part in state)
-            recurrent = tf.matmul(state[0], kernel) + bias
+            recurrent = matmul(state[0], kernel, dtype) + bias
             new = gates(at(projected, step), recurrent, state)
             values = (recurrent, new[0], *state)
             kept = tuple(all_.write(step, one) for all_, one in zip(kept, values, strict=True))
@@ -167,7 +173,7 @@ def _recur(
                 d_projected, d_recurrent, *d_before = tape.gradient(
                     new, sources, d_new, unconnected_gradients=tf.UnconnectedGradients.ZERO
                 )
-                d_before[0] += tf.matmul(d_recurrent, kernel, transpose_b=True)
+                d_before[0] += matmul(d_recurrent, kernel, dtype, transpose_b=True)
                 kept = (kept[0].write(step, d_projected), kept[1].write(step, d_recurrent))
                 return step - 1, kept, tuple(d_before)
 
@@ -184,7 +190,7 @@ def _recur(
                 ),
             )
             d_projected, d_recurrent = (part.concat() for part in kept)
-            d_kernel = tf.matmul(before[0], d_recurrent, transpose_a=True)
+            d_kernel = matmul(before[0], d_recurrent, dtype, transpose_a=True)
             return d_projected, d_kernel, tf.reduce_sum(d_recurrent, axis=0), *d_state
 
         return outputs, gradient

@@ -9,8 +9,9 @@ import tensorflow as tf
 from keras import ops
 
 from models.config import PAD_ID, DecoderConfig
-from models.decoders.attention import AdditiveAttention, DotProductAttention, dense
+from models.decoders.attention import AdditiveAttention, DotProductAttention
 from models.decoders.packed import make_packing, run_packed
+from models.decoders.products import dense, matmul
 
 
 class Memory(NamedTuple):
@@ -55,7 +56,7 @@ class RecurrentDecoder(keras.layers.Layer):
         attention: str = "dot_product",
         attention_heads: int = 4,
         tie_embeddings: bool = True,
-        dropout: float = 0.3,
+        dropout: float = 0.5,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -67,6 +68,8 @@ class RecurrentDecoder(keras.layers.Layer):
         self.attention_heads = attention_heads
         self.tie_embeddings = tie_embeddings
         self.dropout = dropout
+        # Of the factors of matrix products while training; `CaptionerTraining` sets it.
+        self.training_dtype = "float32"
 
         # Scale and offset would be absorbed by the projection, and their gradients cost a third.
         self.feature_norm = keras.layers.LayerNormalization(
@@ -154,13 +157,14 @@ class RecurrentDecoder(keras.layers.Layer):
         if self.grid_attention is None:
             # Nothing looks at single positions, so one vector of the image is enough.
             features = ops.mean(features, axis=1, keepdims=True)
-        grid = dense(self.feature_projection, self.feature_norm(features))
+        dtype = self._dtype_of_products(training)
+        grid = dense(self.feature_projection, self.feature_norm(features), dtype)
         grid = self.feature_dropout(grid, training=training)
         mean = ops.mean(grid, axis=1)
         state = tuple(layer(mean) for layer in self.initial_state)
         if self.grid_attention is None:
             return Memory(state, ())
-        return Memory(state, tuple(self.grid_attention.project(grid)))
+        return Memory(state, tuple(self.grid_attention.project(grid, dtype)))
 
     def call(self, token_ids: Any, memory: Memory, training: bool = False) -> tuple[Any, Any]:
         """Teacher forcing: all words of all captions at once.
@@ -176,20 +180,21 @@ class RecurrentDecoder(keras.layers.Layer):
           after each position, and attention weights, float [R, T, positions], or None. Both mean
           nothing on padding.
         """
+        dtype = self._dtype_of_products(training)
         if training and tf.config.list_logical_devices("GPU"):
             # cuDNN's kernel is faster than anything step by step, padding or not. It is kept out
             # of graphs that are exported: they have to run without a GPU too.
             words = self.embedding_dropout(self._embed(token_ids), training=True)
             outputs = self.recurrent(words, initial_state=list(memory.state), training=True)
-            return self._look(outputs, self._query(outputs), memory.grid)
+            return self._look(outputs, self._query(outputs, dtype), memory.grid, dtype)
         is_token = ops.cast(ops.not_equal(token_ids, PAD_ID), "int32")
         packing = make_packing(ops.sum(is_token, axis=1), ops.shape(token_ids)[1])
         words = self._embed(packing.pack(token_ids))
         words = self.embedding_dropout(words, training=training)
-        packed = run_packed(self.recurrent.cell, words, memory.state, packing)
-        query = self._query(packed)
+        packed = run_packed(self.recurrent.cell, words, memory.state, packing, dtype)
+        query = self._query(packed, dtype)
         query = None if query is None else packing.unpack(query)
-        return self._look(packing.unpack(packed), query, memory.grid)
+        return self._look(packing.unpack(packed), query, memory.grid, dtype)
 
     def step(
         self, token_ids: Any, state: tuple[Any, ...], grid: tuple[Any, ...]
@@ -220,23 +225,34 @@ class RecurrentDecoder(keras.layers.Layer):
           hidden: float [..., hidden width].
           training: Whether dropout is on.
         """
-        hidden = dense(self.output_projection, hidden)
+        dtype = self._dtype_of_products(training)
+        hidden = dense(self.output_projection, hidden, dtype)
         hidden = self.output_dropout(hidden, training=training)
         if self.output_layer is not None:
-            return dense(self.output_layer, hidden)
-        return ops.matmul(hidden, ops.transpose(self.embedding.embeddings)) + self.output_bias
+            return dense(self.output_layer, hidden, dtype)
+        shape = ops.shape(hidden)
+        flat = ops.reshape(hidden, (-1, self.embedding_dim))
+        scores = matmul(flat, self.embedding.embeddings, dtype, transpose_b=True)
+        return ops.reshape(scores + self.output_bias, (*shape[:-1], self.vocabulary_size))
 
     def _embed(self, token_ids: Any) -> Any:
         return self.embedding(token_ids) * self.embedding_dim**0.5
 
-    def _query(self, outputs: Any) -> Any:
-        return None if self.grid_attention is None else self.grid_attention.project_query(outputs)
+    def _dtype_of_products(self, training: bool) -> str:
+        return self.training_dtype if training else "float32"
 
-    def _look(self, outputs: Any, query: Any, grid: tuple[Any, ...]) -> tuple[Any, Any]:
+    def _query(self, outputs: Any, dtype: str = "float32") -> Any:
+        if self.grid_attention is None:
+            return None
+        return self.grid_attention.project_query(outputs, dtype)
+
+    def _look(
+        self, outputs: Any, query: Any, grid: tuple[Any, ...], dtype: str = "float32"
+    ) -> tuple[Any, Any]:
         """Recurrent outputs, with what each sees in the image beside it."""
         if self.grid_attention is None:
             return outputs, None
-        context, weights = self.grid_attention(query, *grid)
+        context, weights = self.grid_attention(query, *grid, dtype=dtype)
         return ops.concatenate([outputs, context], axis=-1), weights
 
     def get_config(self) -> dict[str, Any]:
