@@ -7,10 +7,11 @@ sums of integers: the same to the last bit however the corpus is split and merge
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from components.caption_evaluator.metrics.ngrams import MAX_ORDER, NGram, count_ngrams
+from components.caption_evaluator.metrics.ngrams import MAX_ORDER, NGram, count_ngrams, ngrams
 
 # The reference implementation keeps its divisions defined with these; they decide the last digits.
 _TINY = 1e-15
@@ -64,14 +65,16 @@ def bleu_statistics(hypothesis: str, references: Sequence[str]) -> BleuStatistic
     """
     if not references:
         raise ValueError("BLEU needs at least one reference per image. Received: none.")
+    counts = count_ngrams(hypothesis)
     most: dict[NGram, int] = {}
     for reference in references:
-        for ngram, count in count_ngrams(reference).items():
+        # Of a reference only what the hypothesis has too can match, a small part of it.
+        for ngram, count in Counter(filter(counts.__contains__, ngrams(reference))).items():
             if count > most.get(ngram, 0):
                 most[ngram] = count
     length = len(hypothesis.split())
     matches = [0] * MAX_ORDER
-    for ngram, count in count_ngrams(hypothesis).items():
+    for ngram, count in counts.items():
         matches[len(ngram) - 1] += min(count, most.get(ngram, 0))
     return BleuStatistics(
         matches=matches,

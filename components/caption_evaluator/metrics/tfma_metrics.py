@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import apache_beam as beam
@@ -53,6 +54,7 @@ class _CaptionStatisticsCombiner(beam.CombineFn):
         self._key = key
         self._eval_config = eval_config
         self._factory = factory
+        self._last: tuple[tuple[str, list[str]], Statistics] | None = None
 
     def create_accumulator(self) -> Statistics:
         return self._factory()
@@ -69,9 +71,18 @@ class _CaptionStatisticsCombiner(beam.CombineFn):
             squeeze=False,
             allow_none=True,
         ):
-            hypothesis, references = _caption_and_references(labels, predictions)
-            accumulator.add(ptb.tokenize(hypothesis), [ptb.tokenize(text) for text in references])
+            accumulator += self._statistics_of(_caption_and_references(labels, predictions))
         return accumulator
+
+    def _statistics_of(self, image: tuple[str, list[str]]) -> Statistics:
+        """Of one image. TFMA hands it in once for each of its slices, one after the other."""
+        last = self._last
+        if last is None or last[0] != image:
+            hypothesis, references = image
+            statistics = self._factory()
+            statistics.add(ptb.tokenize(hypothesis), [ptb.tokenize(text) for text in references])
+            self._last = last = (image, statistics)
+        return last[1]
 
     def merge_accumulators(self, accumulators: Iterable[Statistics]) -> Statistics:
         merged = self._factory()
@@ -106,62 +117,61 @@ def _caption_and_references(labels: np.ndarray, predictions: np.ndarray) -> tupl
     return hypotheses[0], references
 
 
-def _computations(
-    name: str,
-    statistics_name: str,
-    factory: Callable[[], Any],
-    value: Callable[[Any], float],
-    eval_config: config_pb2.EvalConfig | None,
-    model_name: str,
-    output_name: str,
-    example_weighted: bool,
-) -> metric_types.MetricComputations:
-    """The shared statistics and, derived from them, one metric."""
-    if example_weighted:
-        raise ValueError(f"`{name}` counts every image once: example weights are not supported.")
-    statistics_key = metric_types.MetricKey(
-        f"_{statistics_name}", model_name=model_name, output_name=output_name
-    )
-    # Thresholds look a metric up by its whole key, this flag included.
-    key = metric_types.MetricKey(
-        name, model_name=model_name, output_name=output_name, example_weighted=example_weighted
-    )
+@dataclass(frozen=True)
+class _Family:
+    """Metrics that share statistics, and the one of them that is wanted.
 
-    def result(metrics: Metrics) -> Metrics:
-        return {key: float(value(metrics[statistics_key]))}
+    Attributes:
+        statistics: Name of the statistics, with all that makes them differ from others.
+        factory: Makes empty ones.
+        value: The metric, of the statistics of all images.
+    """
 
-    return [
-        metric_types.MetricComputation(
-            keys=[statistics_key],
-            preprocessors=None,
-            combiner=_CaptionStatisticsCombiner(statistics_key, eval_config, factory),
-        ),
-        metric_types.DerivedMetricComputation(keys=[key], result=result),
-    ]
+    statistics: str
+    factory: Callable[[], Any]
+    value: Callable[[Any], float]
 
 
-def _bleu(
-    name: str,
-    max_order: int,
-    eval_config: config_pb2.EvalConfig | None = None,
-    model_name: str = "",
-    output_name: str = "",
-    example_weighted: bool = False,
-) -> metric_types.MetricComputations:
-    def value(statistics: bleu.BleuStatistics) -> float:
-        return bleu.bleu_scores(statistics)[max_order - 1]
+def _create(family: Callable[..., _Family]) -> Callable[..., metric_types.MetricComputations]:
+    """What TFMA calls, with the options of a metric, to have it computed.
 
-    factory = bleu.BleuStatistics
-    return _computations(
-        name,
-        "bleu_statistics",
-        factory,
-        value,
-        eval_config,
-        model_name,
-        output_name,
-        example_weighted,
-    )
+    Args:
+        family: From the options of the metric.
+    """
+
+    def create(
+        name: str,
+        eval_config: config_pb2.EvalConfig | None = None,
+        model_name: str = "",
+        output_name: str = "",
+        example_weighted: bool = False,
+        **options: Any,
+    ) -> metric_types.MetricComputations:
+        if example_weighted:
+            raise ValueError(
+                f"`{name}` counts every image once: example weights are not supported."
+            )
+        wanted = family(**options)
+        statistics_key = metric_types.MetricKey(
+            f"_{wanted.statistics}", model_name=model_name, output_name=output_name
+        )
+        # Thresholds look a metric up by its whole key, this flag included.
+        key = metric_types.MetricKey(
+            name, model_name=model_name, output_name=output_name, example_weighted=example_weighted
+        )
+
+        def result(metrics: Metrics) -> Metrics:
+            return {key: float(wanted.value(metrics[statistics_key]))}
+
+        combiner = _CaptionStatisticsCombiner(statistics_key, eval_config, wanted.factory)
+        return [
+            metric_types.MetricComputation(
+                keys=[statistics_key], preprocessors=None, combiner=combiner
+            ),
+            metric_types.DerivedMetricComputation(keys=[key], result=result),
+        ]
+
+    return metric_util.merge_per_key_computations(create)
 
 
 class CorpusBleu(metric_types.Metric):
@@ -171,28 +181,14 @@ class CorpusBleu(metric_types.Metric):
         """Names the metric and sets its longest n-gram, 1 to 4."""
         if max_order not in range(1, bleu.MAX_ORDER + 1):
             raise ValueError(f"`max_order` must be 1 to {bleu.MAX_ORDER}. Received: {max_order}.")
-        super().__init__(
-            metric_util.merge_per_key_computations(_bleu), name=name, max_order=max_order
-        )
+        super().__init__(_create(_bleu), name=name, max_order=max_order)
 
 
-def _rouge_l(
-    name: str,
-    eval_config: config_pb2.EvalConfig | None = None,
-    model_name: str = "",
-    output_name: str = "",
-    example_weighted: bool = False,
-) -> metric_types.MetricComputations:
-    factory, value = rouge.RougeStatistics, rouge.RougeStatistics.mean
-    return _computations(
-        name,
-        "rouge_l_statistics",
-        factory,
-        value,
-        eval_config,
-        model_name,
-        output_name,
-        example_weighted,
+def _bleu(max_order: int) -> _Family:
+    return _Family(
+        "bleu_statistics",
+        bleu.BleuStatistics,
+        lambda statistics: bleu.bleu_scores(statistics)[max_order - 1],
     )
 
 
@@ -201,36 +197,11 @@ class RougeL(metric_types.Metric):
 
     def __init__(self, name: str = "rouge_l") -> None:
         """Names the metric."""
-        super().__init__(metric_util.merge_per_key_computations(_rouge_l), name=name)
+        super().__init__(_create(_rouge_l), name=name)
 
 
-def _cider_d(
-    name: str,
-    document_frequencies: str,
-    eval_config: config_pb2.EvalConfig | None = None,
-    model_name: str = "",
-    output_name: str = "",
-    example_weighted: bool = False,
-) -> metric_types.MetricComputations:
-    factory: Callable[[], Any]
-    value: Callable[[Any], float]
-    if not document_frequencies:
-        factory = cider.CiderCorpus
-        statistics_name, value = "cider_d_corpus", cider.CiderCorpus.mean
-    else:
-        factory = functools.partial(cider.TrainIdfCiderStatistics, document_frequencies)
-        statistics_name = f"cider_d_statistics:{document_frequencies}"
-        value = cider.TrainIdfCiderStatistics.mean
-    return _computations(
-        name,
-        statistics_name,
-        factory,
-        value,
-        eval_config,
-        model_name,
-        output_name,
-        example_weighted,
-    )
+def _rouge_l() -> _Family:
+    return _Family("rouge_l_statistics", rouge.RougeStatistics, rouge.RougeStatistics.mean)
 
 
 class CiderD(metric_types.Metric):
@@ -248,30 +219,16 @@ class CiderD(metric_types.Metric):
             document_frequencies: File that `cider.DocumentFrequencies.save` wrote; empty for those
                 of the evaluated references.
         """
-        super().__init__(
-            metric_util.merge_per_key_computations(_cider_d),
-            name=name,
-            document_frequencies=document_frequencies,
-        )
+        super().__init__(_create(_cider_d), name=name, document_frequencies=document_frequencies)
 
 
-def _meteor(
-    name: str,
-    eval_config: config_pb2.EvalConfig | None = None,
-    model_name: str = "",
-    output_name: str = "",
-    example_weighted: bool = False,
-) -> metric_types.MetricComputations:
-    factory, value = meteor.MeteorStatistics, meteor.MeteorStatistics.score
-    return _computations(
-        name,
-        "meteor_statistics",
-        factory,
-        value,
-        eval_config,
-        model_name,
-        output_name,
-        example_weighted,
+def _cider_d(document_frequencies: str) -> _Family:
+    if not document_frequencies:
+        return _Family("cider_d_corpus", cider.CiderCorpus, cider.CiderCorpus.mean)
+    return _Family(
+        f"cider_d_statistics:{document_frequencies}",
+        functools.partial(cider.TrainIdfCiderStatistics, document_frequencies),
+        cider.TrainIdfCiderStatistics.mean,
     )
 
 
@@ -280,28 +237,11 @@ class Meteor(metric_types.Metric):
 
     def __init__(self, name: str = "meteor") -> None:
         """Names the metric."""
-        super().__init__(metric_util.merge_per_key_computations(_meteor), name=name)
+        super().__init__(_create(_meteor), name=name)
 
 
-def _diversity(
-    name: str,
-    measure: str,
-    unknown_token: str,
-    eval_config: config_pb2.EvalConfig | None = None,
-    model_name: str = "",
-    output_name: str = "",
-    example_weighted: bool = False,
-) -> metric_types.MetricComputations:
-    return _computations(
-        name,
-        f"diversity_statistics:{unknown_token}",
-        functools.partial(diversity.DiversityStatistics, unknown_token=unknown_token),
-        getattr(diversity.DiversityStatistics, measure),
-        eval_config,
-        model_name,
-        output_name,
-        example_weighted,
-    )
+def _meteor() -> _Family:
+    return _Family("meteor_statistics", meteor.MeteorStatistics, meteor.MeteorStatistics.score)
 
 
 class CaptionDiversity(metric_types.Metric):
@@ -317,36 +257,21 @@ class CaptionDiversity(metric_types.Metric):
             measure: One of `diversity.MEASURES`; the metric's name if empty.
             unknown_token: What the model writes for a word outside its vocabulary.
         """
-        if (measure or name) not in diversity.MEASURES:
+        measure = measure or name
+        if measure not in diversity.MEASURES:
             raise ValueError(
-                f"`measure` must be one of {', '.join(diversity.MEASURES)}. "
-                f"Received: {measure or name}."
+                f"`measure` must be one of {', '.join(diversity.MEASURES)}. Received: {measure}."
             )
         super().__init__(
-            metric_util.merge_per_key_computations(_diversity),
-            name=name,
-            measure=measure or name,
-            unknown_token=unknown_token,
+            _create(_diversity), name=name, measure=measure, unknown_token=unknown_token
         )
 
 
-def _novel_captions(
-    name: str,
-    training_captions: str,
-    eval_config: config_pb2.EvalConfig | None = None,
-    model_name: str = "",
-    output_name: str = "",
-    example_weighted: bool = False,
-) -> metric_types.MetricComputations:
-    return _computations(
-        name,
-        f"novelty_statistics:{training_captions}",
-        functools.partial(diversity.NoveltyStatistics, training_captions),
-        diversity.NoveltyStatistics.novel_captions,
-        eval_config,
-        model_name,
-        output_name,
-        example_weighted,
+def _diversity(measure: str, unknown_token: str) -> _Family:
+    return _Family(
+        f"diversity_statistics:{unknown_token}",
+        functools.partial(diversity.DiversityStatistics, unknown_token=unknown_token),
+        getattr(diversity.DiversityStatistics, measure),
     )
 
 
@@ -360,11 +285,15 @@ class NovelCaptions(metric_types.Metric):
             training_captions: File with one raw training caption per line.
             name: Metric name.
         """
-        super().__init__(
-            metric_util.merge_per_key_computations(_novel_captions),
-            name=name,
-            training_captions=training_captions,
-        )
+        super().__init__(_create(_novelty), name=name, training_captions=training_captions)
+
+
+def _novelty(training_captions: str) -> _Family:
+    return _Family(
+        f"novelty_statistics:{training_captions}",
+        functools.partial(diversity.NoveltyStatistics, training_captions),
+        diversity.NoveltyStatistics.novel_captions,
+    )
 
 
 for _metric in (CorpusBleu, RougeL, CiderD, Meteor, CaptionDiversity, NovelCaptions):
