@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -128,6 +129,27 @@ def test_ports_configuration_and_volume_exist() -> None:
     assert claim == resources["PersistentVolumeClaim"]["metadata"]["name"]
     flags = [flag for flag in container["args"] if "_file=/" in flag]
     assert {flag.rsplit("/", 1)[1] for flag in flags} == set(resources["ConfigMap"]["data"])
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/models/captioner:predict", True),
+        ("/v1/models/captioner/labels/stable:predict", True),
+        ("/v1/models/captioner", True),
+        ("/v1/models/captioner/metadata", True),
+        ("/v1/models/captioner2:predict", False),
+        ("/v1/models/cnn_lstm:predict", False),
+        ("/monitoring/prometheus/metrics", False),
+    ],
+)
+def test_the_champion_alone_is_asked_from_outside(path: str, allowed: bool) -> None:
+    ingress = by_kind("serving/base")["Ingress"]
+    assert ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/use-regex"] == "true"
+    (rule,) = ingress["spec"]["rules"][0]["http"]["paths"]
+    assert rule["pathType"] == "ImplementationSpecific"
+    # nginx: `location ~* "^<path>"`
+    assert bool(re.match(rule["path"], path, re.IGNORECASE)) == allowed
 
 
 def test_models_are_read_from_where_the_pipeline_pushes_them() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -78,13 +79,21 @@ def test_compiled_specification_pushes_a_model_with_the_scores_of_a_local_run(
 
     tasks = LocalBackend(spec, "kubeflow", tmp_path / "run").run()
 
+    examples = tasks["importexamplegen"].outputs["examples"]["metadata"]
+    assert json.loads(examples["split_names"]) == ["train", "val", "test"]
+    # Written by the driver alone, which the entry point calls.
+    assert "xor_checksum" in examples["input_fingerprint"]
+    gate = tasks["datagate"]
+    assert "title: components.DataApproval" in gate.outputs["approval"]["type"]["instanceSchema"]
+    assert gate.outputs["approval"]["uri"].startswith("minio://bucket/runs/")
+    assert json.loads((gate.path["approval"] / "approval.json").read_text())["anomalies"] == 0
     for name in config.models:
         evaluation = tasks[f"captionevaluator-{name.replace('_', '-')}"].path["evaluation"]
         assert read_summary(str(evaluation)).scores[OVERALL] == pytest.approx(
             local_scores[name], abs=1e-6
         )
         assert _versions(tmp_path / "serving" / name) == 1
-    assert tasks["datagate"].outputs["approval"]["metadata"]
+    assert gate.outputs["approval"]["metadata"]
     assert tasks["pusher"].outputs["pushed_model"]["metadata"]["pushed"] == 1
     assert _versions(tmp_path / "serving" / "captioner") == 1
 
