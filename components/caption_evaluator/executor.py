@@ -13,10 +13,10 @@ from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import Artifact, artifact_utils
 from tfx.utils import path_utils
 
-from components.caption_evaluator import evaluation
 from components.caption_evaluator.baseline import caption_by_baseline, find_baseline
-from components.caption_evaluator.blessing import BaselineStatus, write_blessing
+from components.caption_evaluator.blessing import write_blessing
 from components.caption_evaluator.captioning import (
+    Attention,
     Captions,
     caption_split,
     load_attention,
@@ -25,8 +25,7 @@ from components.caption_evaluator.captioning import (
 from components.caption_evaluator.config import EvaluatorConfig
 from components.caption_evaluator.gallery import choose, make_gallery, write_gallery
 from components.caption_evaluator.images import read_split, split_files
-from components.caption_evaluator.judgement import Judged, Measured, measure, summarize
-from components.caption_evaluator.metrics import specs
+from components.caption_evaluator.judgement import Judged, Measured, measure, score, summarize
 from components.caption_evaluator.report import (
     REPORT_FILE,
     TrainingHistory,
@@ -68,12 +67,14 @@ class Executor(BaseBeamExecutor):
         clock = _Clock()
         files = split_files(input_dict["examples"], config.split)
         judged, baseline_model = _caption(input_dict, model, uri, files, config, clock)
-        with clock("metrics"):
-            self._run_tfma(uri, judged)
+        with clock("metrics"), self._make_beam_pipeline() as pipeline:
+            score(pipeline, uri, judged)
         with clock("intervals and context"):
             measured = measure(judged, input_dict.get("features", []))
         summary = summarize(exec_properties["model_name"], uri, judged, measured, clock.seconds)
-        _write(uri, files, model, judged, measured, summary, input_dict.get("model_run", []))
+        attention = load_attention(path_utils.serving_model_path(model.uri))
+        history = read_history(input_dict.get("model_run", []))
+        write_outputs(uri, files, judged, measured, summary, attention, history)
         write_blessing(
             artifact_utils.get_single_instance(output_dict["blessing"]),
             blessed=summary.verdict.blessed,
@@ -88,30 +89,6 @@ class Executor(BaseBeamExecutor):
             "blessed" if summary.verdict.blessed else "not blessed",
             " ".join(reason.text for reason in summary.verdict.reasons),
         )
-
-    def _run_tfma(self, uri: str, judged: Judged) -> None:
-        """Scores the captions in Beam; TFMA's results are in the folder afterwards."""
-        baseline_captions = judged.baseline_captions
-        path = evaluation.examples_path(uri)
-        evaluation.write_examples(
-            path,
-            judged.split.images.values(),
-            judged.captions.texts,
-            baseline_captions.texts if baseline_captions else None,
-            judged.config,
-        )
-        eval_config = evaluation.eval_config(
-            judged.config,
-            specs.metrics_spec(
-                document_frequencies=judged.training.frequencies_path,
-                training_captions=judged.training.captions_path,
-                with_meteor=judged.config.meteor,
-            ),
-            with_baseline=baseline_captions is not None,
-            compare=judged.baseline.status is BaselineStatus.COMPARABLE,
-        )
-        with self._make_beam_pipeline() as pipeline:
-            evaluation.run_tfma(pipeline, path, eval_config, uri)
 
 
 def _caption(
@@ -146,16 +123,26 @@ def _caption(
     return judged, baseline_model
 
 
-def _write(
+def write_outputs(
     uri: str,
     files: Sequence[str],
-    model: Artifact,
     judged: Judged,
     measured: Measured,
     summary: EvaluationSummary,
-    model_runs: Sequence[Artifact],
+    attention: Attention | None,
+    history: TrainingHistory | None,
 ) -> None:
-    """Writes what lies beside TFMA's results: captions, references, verdict, gallery, report."""
+    """Writes what lies beside TFMA's results: captions, references, verdict, gallery, report.
+
+    Args:
+      uri: Folder of the evaluation.
+      files: GZIP TFRecords of the evaluated split, for the pixels.
+      judged: Captions and rules.
+      measured: What was computed beside TFMA.
+      summary: What was found.
+      attention: Where the model looked; None where it cannot tell.
+      history: Learning curves; None where the trainer left none.
+    """
     captions, references = judged.captions.texts, judged.split.references
     baseline_captions = judged.baseline_captions
     pictures = make_gallery(
@@ -164,9 +151,8 @@ def _write(
         references,
         captions,
         baseline_captions.texts if baseline_captions else None,
-        load_attention(path_utils.serving_model_path(model.uri)),
+        attention,
     )
-    history: TrainingHistory | None = read_history(model_runs)
     write_captions(uri, captions)
     write_references(uri, references)
     write_gallery(uri, pictures)

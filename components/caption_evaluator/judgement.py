@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import apache_beam as beam
 from tfx.types import Artifact
 
 from components.caption_evaluator import context, evaluation, scoring
@@ -82,6 +83,37 @@ class Measured:
     image_scores: Mapping[str, float]
     confidence: Confidence
     context: Mapping[str, MetricValues]
+
+
+def score(pipeline: beam.Pipeline, uri: str, judged: Judged) -> None:
+    """Adds the scoring of the captions to a Beam pipeline, which leaves TFMA's results.
+
+    Args:
+      pipeline: Beam pipeline.
+      uri: Folder of the evaluation.
+      judged: Captions and rules.
+    """
+    baseline_captions = judged.baseline_captions
+    path = evaluation.examples_path(uri)
+    evaluation.write_examples(
+        path,
+        judged.split.images.values(),
+        judged.captions.texts,
+        baseline_captions.texts if baseline_captions else None,
+        judged.config,
+    )
+    metrics = specs.metrics_spec(
+        document_frequencies=judged.training.frequencies_path,
+        training_captions=judged.training.captions_path,
+        with_meteor=judged.config.meteor,
+    )
+    config = evaluation.eval_config(
+        judged.config,
+        metrics,
+        with_baseline=baseline_captions is not None,
+        compare=judged.baseline.status is BaselineStatus.COMPARABLE,
+    )
+    evaluation.run_tfma(pipeline, path, config, uri)
 
 
 def measure(judged: Judged, features: Sequence[Artifact]) -> Measured:
