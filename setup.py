@@ -25,6 +25,8 @@ PIPELINE = [
     "pillow>=10",
     "psutil>=5.9",
     "pydantic>=2.7",
+    # The training's logs; TensorFlow 2.21 no longer brings it.
+    "tensorboard>=2.20; python_version >= '3.11'",
     "tensorflow-data-validation",
     "tensorflow-model-analysis",
     "tensorflow-serving-api",
