@@ -8,7 +8,9 @@ import http.client
 import json
 import random
 import socket
+import struct
 import threading
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -26,13 +28,21 @@ REQUESTS = 10_000
 WORKERS = 8
 PATH = "/v1/models/captioner:predict"
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
-RED = saved_models.image(saved_models.RED)
+RED_COLOUR = saved_models.RED
+RED = saved_models.image(RED_COLOUR)
 JPEG = saved_models.image(saved_models.GREEN, size=64, form="JPEG")
 
 
 def _images(*images: bytes) -> bytes:
     encoded = [{"b64": base64.b64encode(image).decode()} for image in images]
     return json.dumps({"instances": encoded}).encode()
+
+
+def _claims_to_be_huge() -> bytes:
+    """A PNG of a few bytes whose header speaks of 30,000 by 30,000 pixels."""
+    small = saved_models.image(RED_COLOUR)
+    header = b"IHDR" + struct.pack(">II", 30_000, 30_000) + small[24:29]
+    return small[:12] + header + struct.pack(">I", zlib.crc32(header)) + small[33:]
 
 
 # body, status
@@ -53,6 +63,7 @@ REST_CASES: list[tuple[bytes, int]] = [
     (b"[" * 5000, 400),
     (_images(RED[:40]), 400),
     (_images(b"\x89PNG" + bytes(100)), 400),
+    (_images(_claims_to_be_huge()), 400),
     (_images(b"no image at all"), 200),
     (_images(b""), 200),
 ]
@@ -78,6 +89,7 @@ def _grpc_cases() -> list[tuple[bytes, str]]:
         (request(alias="no"), "INVALID_ARGUMENT"),
         (request(image=[1.5]), "INVALID_ARGUMENT"),
         (request(image=[RED[:50]]), "INVALID_ARGUMENT"),
+        (request(image=[_claims_to_be_huge()]), "INVALID_ARGUMENT"),
         (request(image=[[RED]]), "INVALID_ARGUMENT"),
         (negative.SerializeToString(), "INVALID_ARGUMENT"),
     ]
@@ -197,6 +209,13 @@ def test_bodies_are_bounded_also_after_decompression(server: Server) -> None:
     assert response.status == 429
     assert b"larger than 67108864 bytes" in response.read()
     connection.close()
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_an_image_that_is_huge_is_captioned(form: str, server: Server) -> None:
+    huge = saved_models.image(RED_COLOUR, size=6_000, form=form)
+    with CaptionClient(server.endpoint.grpc_url) as client:
+        assert client.caption(huge).text == "a captioner scene in red"
 
 
 def test_deep_nesting_holds_nobody_up(server: Server) -> None:
