@@ -75,14 +75,11 @@ class BatchingParameters:
 
 
 NO_BATCHING = BatchingParameters()
-# ResNet-50 with the GRU on two shared cores: throughput against batches of 8 was 0.83 for single
-# images, 0.92 for batches of 4, 0.84 for 16 and 0.74 for 32. Waiting 2 ms is little beside the
-# 100 ms and more of one image. Measure a machine of your own with `python -m bench.serving`.
-BATCHING = BatchingParameters()
-# Chosen by `bench/serving.py` on two cores: a batch of eight is within a few per cent of the best
-# throughput, and a wait of 2 ms costs a lone client little beside the model itself.
+# Chosen on two cores. ResNet-50 with the GRU, images per second against batches of 8: 0.83 one by
+# one, 0.92 in batches of 4, 0.84 of 16, 0.74 of 32. Batches form while both threads are busy; to
+# wait for one holds up who asks alone. Measure a machine of your own with `python -m bench.serving`.
 BATCHING = BatchingParameters(
-    max_batch_size=8, batch_timeout_micros=2000, max_enqueued_batches=32, num_batch_threads=2
+    max_batch_size=8, batch_timeout_micros=0, max_enqueued_batches=32, num_batch_threads=2
 )
 
 
