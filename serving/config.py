@@ -77,7 +77,7 @@ class BatchingParameters:
 NO_BATCHING = BatchingParameters()
 # Chosen on two cores. ResNet-50 with the GRU, images per second against batches of 8: 0.83 one by
 # one, 0.92 in batches of 4, 0.84 of 16, 0.74 of 32. Batches form while both threads are busy; to
-# wait for one holds up who asks alone. Measure a machine of your own with `python -m bench.serving`.
+# wait for one holds up who asks alone. Measure your own machine with `python -m bench.serving`.
 BATCHING = BatchingParameters(
     max_batch_size=8, batch_timeout_micros=0, max_enqueued_batches=32, num_batch_threads=2
 )
