@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -66,6 +67,7 @@ class Captioner(keras.Model):
         label_smoothing: float = 0.0,
         training: bool = False,
         weights: Any = None,
+        never: Sequence[int] = (),
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Cross-entropy of the captions of a batch, summed over tokens.
 
@@ -77,6 +79,7 @@ class Captioner(keras.Model):
           label_smoothing: Share of the target probability spread over the vocabulary.
           training: Whether dropout and batch statistics are on.
           weights: float [R], by which the captions count; all the same if None.
+          never: Token ids that have no probability.
 
         Returns:
           Pair of float32 scalars: the sum in nats, and the number of tokens.
@@ -87,6 +90,9 @@ class Captioner(keras.Model):
         targets = tf.boolean_mask(targets, is_token)
         hidden = tf.boolean_mask(hidden, is_token)
         logits = tf.cast(self.decoder.logits(hidden, training=training), tf.float32)
+        if never:
+            ids = tf.range(tf.shape(logits)[-1])
+            logits = tf.where(tf.reduce_any(ids[:, None] == list(never), 1), -1e9, logits)
         loss = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
         if label_smoothing:
             # To the smoothed target, without a dense target distribution.

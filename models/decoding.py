@@ -15,7 +15,8 @@ from models.config import END_ID, PAD_ID, START_ID, UNKNOWN_ID, DecodingConfig
 if TYPE_CHECKING:
     from models.decoders.recurrent import Memory, RecurrentDecoder
 
-_NEVER = (PAD_ID, START_ID, UNKNOWN_ID)
+# Tokens that are never generated.
+NEVER = (PAD_ID, START_ID, UNKNOWN_ID)
 
 
 class StepModel(Protocol):
@@ -129,7 +130,7 @@ def sample(
 
     def draw(step: tf.Tensor, token_ids: tf.Tensor, last: tf.Tensor, state: Any) -> tuple:
         logits, state = model.step(last, state)
-        never = tf.reduce_any(tf.range(tf.shape(logits)[-1])[:, None] == tf.constant(_NEVER), 1)
+        never = tf.reduce_any(tf.range(tf.shape(logits)[-1])[:, None] == tf.constant(NEVER), 1)
         logits = tf.where(never, -float("inf"), tf.cast(logits, tf.float32))
         flat = tf.reshape(logits, [-1, tf.shape(logits)[-1]])
         drawn = tf.random.stateless_categorical(
@@ -199,7 +200,7 @@ def _allowed(log_probs: tf.Tensor, search: _Search, config: DecodingConfig) -> t
     """Log-probabilities with -inf at every word that may not follow."""
     vocabulary_size = tf.shape(log_probs)[-1]
     ids = tf.range(vocabulary_size)
-    forbidden = tf.reduce_any(ids[:, None] == tf.constant(_NEVER), axis=1)
+    forbidden = tf.reduce_any(ids[:, None] == tf.constant(NEVER), axis=1)
     forbidden |= (ids == END_ID) & (search.step == 0)
     forbidden |= (ids != END_ID) & (search.step == config.max_length)
     forbidden |= ids == search.last[..., None]

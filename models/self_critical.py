@@ -16,7 +16,7 @@ import tensorflow as tf
 from models.captioner import Captioner
 from models.config import START_ID, SelfCriticalConfig
 from models.data import CaptionData
-from models.decoding import DecoderSteps, sample
+from models.decoding import NEVER, DecoderSteps, sample
 from models.rewards import CiderReward
 
 
@@ -63,8 +63,10 @@ class SelfCriticalSteps:
                 "image_index": tf.range(rows) // config.samples,
             }
             with tf.GradientTape() as tape:
-                # Without dropout: the reward is that of captions which were drawn without it.
-                loss_sum, tokens = captioner.cross_entropy(batch, weights=advantages)
+                # The distribution that the captions were drawn from: without dropout, and without
+                # the tokens that are never drawn. Unlikely captions being long ones, their low
+                # rewards would otherwise give all probability to the unknown word.
+                loss_sum, tokens = captioner.cross_entropy(batch, weights=advantages, never=NEVER)
                 loss = loss_sum / tokens
             variables = captioner.trainable_variables
             optimizer.apply(tape.gradient(loss, variables), variables)

@@ -92,3 +92,19 @@ def test_greedy_search_of_a_batch_is_that_of_each_image(attention: str) -> None:
 
     alone = tf.concat([search(features[row : row + 1]) for row in range(12)], 0)
     np.testing.assert_allclose(search(features), alone, rtol=1e-5)
+
+
+def test_weighted_loss_of_captions_that_never_hold_some_tokens(captioner: Captioner) -> None:
+    batch = _batch()
+    total, tokens = captioner.cross_entropy(
+        batch, weights=tf.constant([1.0, -2.0, 0.5]), never=(0, 1, 3)
+    )
+    logits = captioner.decoder.logits(captioner(batch)).numpy()
+    logits[..., [0, 1, 3]] = -np.inf
+    log_probs = tf.nn.log_softmax(logits).numpy()
+    expected = 0.0
+    for row, weight in enumerate([1.0, -2.0, 0.5]):
+        for position, target in enumerate(batch["token_ids"][row, 1:].numpy()):
+            expected -= weight * log_probs[row, position, target] if target else 0.0
+    assert tokens == 8
+    np.testing.assert_allclose(total, expected, rtol=1e-5)
