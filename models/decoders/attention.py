@@ -17,15 +17,11 @@ from keras import ops
 from models.decoders.products import dense, matmul
 
 
-@keras.saving.register_keras_serializable("captioner")
-class AdditiveAttention(keras.layers.Layer):
-    """Attention by a small network on query and grid position.
-
-    Reference: Bahdanau et al. (2015), https://arxiv.org/abs/1409.0473; over an image in
-    Xu et al. (2015), https://arxiv.org/abs/1502.03044.
+class GridAttention(keras.layers.Layer):
+    """What all kinds of attention over a grid have in common: keys, values and queries.
 
     Args:
-      units: Width of the network and of the context.
+      units: Width of keys, values, queries and context.
     """
 
     def __init__(self, units: int, **kwargs: Any):
@@ -33,18 +29,15 @@ class AdditiveAttention(keras.layers.Layer):
         self.units = units
         self.key_projection = keras.layers.Dense(units, name="key")
         self.value_projection = keras.layers.Dense(units, name="value")
-        self.query_projection = keras.layers.Dense(units, use_bias=False, name="query")
+        self.query_projection = keras.layers.Dense(units, name="query")
 
     def build(self, query_shape: tuple, grid_shape: tuple) -> None:
         self.key_projection.build(grid_shape)
         self.value_projection.build(grid_shape)
         self.query_projection.build(query_shape)
-        self.score = self.add_weight(
-            shape=(self.units,), initializer="glorot_uniform", name="score"
-        )
 
     def project(self, grid: Any, dtype: str = "float32") -> tuple[Any, Any]:
-        """Keys and values, each [N, positions, units], of a grid [N, positions, channels]."""
+        """Keys and values of a grid [N, positions, channels], as `call` takes them."""
         keys = dense(self.key_projection, grid, dtype)
         return keys, dense(self.value_projection, grid, dtype)
 
@@ -64,20 +57,44 @@ class AdditiveAttention(keras.layers.Layer):
           dtype: Of the factors of matrix products.
 
         Returns:
-          Context, [N, T, units], and weights over the grid, [N, T, positions].
+          Context, [N, T, units], and weights over the grid, [N, T, positions]; of several heads,
+          their mean.
         """
-        joint = ops.tanh(ops.expand_dims(projected, 2) + ops.expand_dims(keys, 1))
-        # Not a Dense of one unit: the matrix product of one column that TensorFlow 2.16 with oneDNN
-        # makes of it in greedy search writes outside its memory.
-        weights = ops.softmax(ops.sum(joint * self.score, axis=-1), axis=-1)
-        return matmul(weights, values, dtype), weights
+        raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "units": self.units}
 
 
 @keras.saving.register_keras_serializable("captioner")
-class DotProductAttention(keras.layers.Layer):
+class AdditiveAttention(GridAttention):
+    """Attention by a small network on query and grid position.
+
+    Reference: Bahdanau et al. (2015), https://arxiv.org/abs/1409.0473; over an image in
+    Xu et al. (2015), https://arxiv.org/abs/1502.03044.
+
+    Args:
+      units: Width of the network and of the context.
+    """
+
+    def build(self, query_shape: tuple, grid_shape: tuple) -> None:
+        super().build(query_shape, grid_shape)
+        self.score = self.add_weight(
+            shape=(self.units,), initializer="glorot_uniform", name="score"
+        )
+
+    def call(
+        self, projected: Any, keys: Any, values: Any, dtype: str = "float32"
+    ) -> tuple[Any, Any]:
+        joint = ops.tanh(ops.expand_dims(projected, 2) + ops.expand_dims(keys, 1))
+        # Not a Dense of one unit: the matrix product of one column that TensorFlow 2.16 with oneDNN
+        # makes of it in greedy search writes outside its memory.
+        weights = ops.softmax(ops.sum(joint * self.score, axis=-1), axis=-1)
+        return matmul(weights, values, dtype), weights
+
+
+@keras.saving.register_keras_serializable("captioner")
+class DotProductAttention(GridAttention):
     """Multi-head scaled dot-product attention.
 
     Reference: Vaswani et al. (2017), https://arxiv.org/abs/1706.03762.
@@ -88,46 +105,20 @@ class DotProductAttention(keras.layers.Layer):
     """
 
     def __init__(self, units: int, num_heads: int = 1, **kwargs: Any):
-        super().__init__(**kwargs)
         if units % num_heads:
             raise ValueError(
                 f"`num_heads` must divide `units`. Received: num_heads={num_heads}, units={units}."
             )
-        self.units = units
+        super().__init__(units, **kwargs)
         self.num_heads = num_heads
-        self.key_projection = keras.layers.Dense(units, name="key")
-        self.value_projection = keras.layers.Dense(units, name="value")
-        self.query_projection = keras.layers.Dense(units, name="query")
-
-    def build(self, query_shape: tuple, grid_shape: tuple) -> None:
-        self.key_projection.build(grid_shape)
-        self.value_projection.build(grid_shape)
-        self.query_projection.build(query_shape)
 
     def project(self, grid: Any, dtype: str = "float32") -> tuple[Any, Any]:
-        """Keys and values, each [N, heads, positions, units / heads]."""
-        keys = dense(self.key_projection, grid, dtype)
-        return self._split(keys), self._split(dense(self.value_projection, grid, dtype))
-
-    def project_query(self, query: Any, dtype: str = "float32") -> Any:
-        """Queries, float [..., units], as `call` takes them."""
-        return dense(self.query_projection, query, dtype)
+        keys, values = super().project(grid, dtype)
+        return self._split(keys), self._split(values)
 
     def call(
         self, projected: Any, keys: Any, values: Any, dtype: str = "float32"
     ) -> tuple[Any, Any]:
-        """Context and weights.
-
-        Args:
-          projected: Queries of `project_query`, [N, T, units].
-          keys: Of `project`.
-          values: Of `project`.
-          dtype: Of the factors of matrix products.
-
-        Returns:
-          Context, [N, T, units], and weights over the grid, the mean of all heads, [N, T,
-          positions].
-        """
         queries = self._split(projected)
         scale = (self.units // self.num_heads) ** -0.5
         scores = matmul(queries, keys, dtype, transpose_b=True) * scale
@@ -137,7 +128,7 @@ class DotProductAttention(keras.layers.Layer):
         return context, ops.mean(weights, axis=1)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "units": self.units, "num_heads": self.num_heads}
+        return {**super().get_config(), "num_heads": self.num_heads}
 
     def _split(self, x: Any) -> Any:
         """[N, T, units] to [N, heads, T, units / heads]."""

@@ -24,7 +24,7 @@ def _inputs() -> tuple[tf.Tensor, tf.Tensor]:
 @pytest.mark.parametrize(
     ("layer_class", "init_kwargs", "weights"),
     [
-        (AdditiveAttention, {"units": UNITS}, 6),
+        (AdditiveAttention, {"units": UNITS}, 7),
         (DotProductAttention, {"units": UNITS, "num_heads": 1}, 6),
         (DotProductAttention, {"units": UNITS, "num_heads": 4}, 6),
     ],

@@ -30,7 +30,7 @@ def _decoder(**kwargs: object) -> RecurrentDecoder:
     ("cell", "attention", "tie_embeddings", "weights"),
     [
         ("lstm", "none", True, 13),
-        ("lstm", "additive", True, 19),
+        ("lstm", "additive", True, 20),
         ("gru", "dot_product", True, 17),
         ("gru", "none", False, 12),
     ],
