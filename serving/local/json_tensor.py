@@ -285,6 +285,8 @@ def _decode_letters(text: str) -> bytes | None:
     `binascii` leaves out what it does not know, which the length of its output tells; looking for
     that beforehand takes several times as long as decoding does.
     """
+    if len(text) % 4 == 1:
+        return None  # no bytes have so many letters
     try:
         decoded = binascii.a2b_base64(text + "=" * (-len(text) % 4))
     except ValueError:

@@ -113,6 +113,36 @@ def _check_value(value: Any, expected: Any) -> None:
         assert value == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", b""),
+        ("QUJD", b"ABC"),
+        ("QQ==", b"A"),
+        ("QQ", b"A"),
+        (" QU\nI= ", b"AB"),
+        ("!", None),
+        ("Q", None),
+        ("QUJD!", None),
+        ("QU!D", None),
+        ("QQ=Q", None),
+        ("QQ==QQ==", None),
+        ("-_-_", None),
+        ("\u00e9\u00e9\u00e9\u00e9", None),
+    ],
+)
+def test_base64(text: str, expected: bytes | None) -> None:
+    body = json.dumps({"instances": [{"b64": text}]}).encode()
+    infos = {"x": meta_graph_pb2.TensorInfo(dtype=tf.string.as_datatype_enum)}
+    if expected is None:
+        with pytest.raises(StatusError, match="Unable to base64 decode"):
+            json_tensor.parse_predict(body, lambda name: infos)
+    else:
+        assert json_tensor.parse_predict(body, lambda name: infos).inputs["x"].tolist() == [
+            expected
+        ]
+
+
 @pytest.mark.parametrize("case", _cases("tensor_to_json"))
 def test_tensor_to_json(case: dict[str, Any]) -> None:
     outputs = {alias: _array(tensor) for alias, tensor in case["tensors"].items()}
