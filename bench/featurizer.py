@@ -22,7 +22,7 @@ from PIL import Image
 
 from components.image_featurizer.featurizing import Featurizer, Shard
 from models import images
-from models.config import EncoderConfig
+from models.data_config import EncoderConfig
 from models.encoders import encoder_names
 
 BATCH_SIZE = 32

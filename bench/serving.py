@@ -206,7 +206,8 @@ def measure(
 def make_model(folder: Path) -> None:
     """Exports ResNet-50 and GRU with random weights, as a Trainer would."""
     from models.captioner import build_captioner
-    from models.config import SPECIAL_TOKENS, RunConfig, parse
+    from models.config import RunConfig
+    from models.data_config import SPECIAL_TOKENS, parse
     from models.encoders import build_encoder
     from models.export import export
     from models.vocabulary import Vocabulary

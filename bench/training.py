@@ -22,8 +22,9 @@ import numpy as np
 from keras import layers
 
 from models.captioner import Captioner
-from models.config import DecoderConfig, TextConfig, TrainerConfig
+from models.config import DecoderConfig, TrainerConfig
 from models.data import CaptionData
+from models.data_config import TextConfig
 from models.decoders.recurrent import RecurrentDecoder
 from models.training import make_optimizer, make_train_step
 

@@ -9,7 +9,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from models.config import PAD_ID, ModelConfig
+from models.config import ModelConfig
+from models.data_config import PAD_ID
 from models.decoders.recurrent import Memory, RecurrentDecoder
 from models.encoders import Encoder
 

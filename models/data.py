@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from models import images
-from models.config import PAD_ID
+from models.data_config import PAD_ID
 
 logger = logging.getLogger("captioner.models")
 

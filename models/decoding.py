@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
-from models.config import END_ID, PAD_ID, START_ID, UNKNOWN_ID, DecodingConfig
+from models.config import DecodingConfig
+from models.data_config import END_ID, PAD_ID, START_ID, UNKNOWN_ID
 
 if TYPE_CHECKING:
     from models.decoders.recurrent import Memory, RecurrentDecoder

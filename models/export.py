@@ -16,7 +16,8 @@ from PIL import Image
 
 from models import images, text
 from models.captioner import Captioner
-from models.config import START_ID, DecodingConfig, RunConfig, to_plain
+from models.config import DecodingConfig, RunConfig
+from models.data_config import START_ID, to_plain
 from models.decoders.recurrent import Memory
 from models.decoding import DecoderSteps, Hypotheses, beam_search
 from models.encoders import Encoder

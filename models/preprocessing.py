@@ -11,7 +11,15 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from models import text
-from models.config import END_ID, PAD_ID, SPECIAL_TOKENS, START_ID, UNKNOWN_ID, TextConfig, parse
+from models.data_config import (
+    END_ID,
+    PAD_ID,
+    SPECIAL_TOKENS,
+    START_ID,
+    UNKNOWN_ID,
+    TextConfig,
+    parse,
+)
 from models.vocabulary import VOCABULARY_NAME
 
 PASSED_THROUGH = ("image/id", "image/encoded", "image/height", "image/width", "image/source")

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from components.caption_evaluator.metrics.cider import CiderCorpus, DocumentFrequencies
-from models.config import END_ID, PAD_ID, START_ID
 from models.data import CaptionData
+from models.data_config import END_ID, PAD_ID, START_ID
 
 
 class CiderReward:

@@ -14,8 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from models.captioner import Captioner
-from models.config import START_ID, SelfCriticalConfig
+from models.config import SelfCriticalConfig
 from models.data import CaptionData
+from models.data_config import START_ID
 from models.decoding import NEVER, DecoderSteps, sample
 from models.rewards import CiderReward
 

@@ -9,8 +9,9 @@ import keras
 
 from models.captioner import build_captioner
 from models.checkpoints import training_key
-from models.config import RunConfig, parse, to_plain
+from models.config import RunConfig
 from models.data import CaptionData, read_features, read_pixels
+from models.data_config import parse, to_plain
 from models.encoders import Encoder, build_encoder
 from models.export import export
 from models.training import CaptionerTraining

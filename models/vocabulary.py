@@ -6,7 +6,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from models.config import SPECIAL_TOKENS
+from models.data_config import SPECIAL_TOKENS
 
 # Name of the vocabulary asset in the transform graph.
 VOCABULARY_NAME = "caption_vocabulary"

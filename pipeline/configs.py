@@ -19,15 +19,8 @@ from pydantic.dataclasses import dataclass
 from components.caption_evaluator.config import EvaluatorConfig
 from components.serving_validator.config import ServingValidatorConfig
 from ingestion.config import IngestConfig
-from models.config import (
-    STRICT,
-    DecodingConfig,
-    EncoderConfig,
-    ModelConfig,
-    Positive,
-    TextConfig,
-    TrainerConfig,
-)
+from models.config import DecodingConfig, ModelConfig, TrainerConfig
+from models.data_config import STRICT, EncoderConfig, Positive, TextConfig
 from pipeline import typed_yaml
 from pipeline.errors import UserError
 

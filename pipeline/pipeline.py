@@ -19,7 +19,8 @@ from components.model_selector.component import ModelSelector
 from components.pushed_model.component import PushedModel
 from components.resolvers import PreviousArtifactStrategy, PreviousBlessedModelStrategy
 from components.serving_validator.component import ServingValidator
-from models.config import ModelConfig, RunConfig, to_plain
+from models.config import ModelConfig, RunConfig
+from models.data_config import to_plain
 from pipeline.configs import PipelineConfig
 from pipeline.fingerprint import code_fingerprint
 

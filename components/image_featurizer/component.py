@@ -12,7 +12,7 @@ from tfx.types.channel import BaseChannel, Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
 from components.image_featurizer.executor import Executor
-from models.config import EncoderConfig
+from models.data_config import EncoderConfig
 from models.encoders import encoder_info
 
 

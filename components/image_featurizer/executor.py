@@ -16,7 +16,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import Artifact, artifact_utils
 
 from components.image_featurizer.featurizing import Featurizer, Shard
-from models.config import EncoderConfig
+from models.data_config import EncoderConfig
 
 FILE_PREFIX = "featurized_examples"
 _PARTIAL = "partial-"

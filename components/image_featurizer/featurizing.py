@@ -13,7 +13,7 @@ import tensorflow as tf
 from tfx.dsl.io import fileio
 
 from models import images
-from models.config import EncoderConfig
+from models.data_config import EncoderConfig
 from models.encoders import build_encoder
 
 LOG = logging.getLogger("captioner.components")

@@ -8,7 +8,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from models.config import PAD_ID, DecoderConfig
+from models.config import DecoderConfig
+from models.data_config import PAD_ID
 from models.decoders.attention import AdditiveAttention, DotProductAttention
 from models.decoders.packed import make_packing, run_packed
 from models.decoders.products import dense, matmul

@@ -18,7 +18,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from models.config import EncoderConfig
+from models.data_config import EncoderConfig
 from models.encoders import weights
 from models.encoders.applications import APPLICATIONS
 from models.encoders.base import EncoderWeightsError

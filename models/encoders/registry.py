@@ -9,7 +9,7 @@ from pathlib import Path
 
 import keras
 
-from models.config import EncoderConfig
+from models.data_config import EncoderConfig
 from models.encoders import applications, efficientnet_lite, small, weights
 from models.encoders.base import Encoder, EncoderError, EncoderInfo, EncoderWeightsError
 from models.encoders.torch_checkpoint import read_state_dict

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from models.config import EncoderConfig
+    from models.data_config import EncoderConfig
 
 HELP = "List the image encoders and whether their weights are here; get those that are not."
 EXAMPLES = """\
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _list(name: str | None) -> int:
     """Prints a table; 1 if a preset lacks weights, so that scripts can ask."""
-    from models.config import EncoderConfig
+    from models.data_config import EncoderConfig
     from models.encoders import encoder_info, encoder_names, fetching
 
     wanted = [EncoderConfig(encoder) for encoder in encoder_names()] if not name else _wanted(name)
@@ -84,7 +84,7 @@ def _get(name: str, origin: str | None) -> int:
 
 def _wanted(name: str) -> list[EncoderConfig]:
     """The encoder of that name, or the encoders of the preset."""
-    from models.config import EncoderConfig
+    from models.data_config import EncoderConfig
     from models.encoders import encoder_names
     from models.encoders.registry import weight_sources
     from pipeline.configs import load_config, preset_names

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.config import END_ID, DecodingConfig
+from models.config import DecodingConfig
+from models.data_config import END_ID
 from models.decoding import beam_search, sample
 
 A, B, C, D = 4, 5, 6, 7

@@ -16,7 +16,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from models.captioner import build_captioner
-from models.config import SPECIAL_TOKENS, RunConfig, parse
+from models.config import RunConfig
+from models.data_config import SPECIAL_TOKENS, parse
 from models.encoders import build_encoder
 from models.export import export
 from models.inference import load_captioner

@@ -11,7 +11,7 @@ import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
-from models.config import UNKNOWN_ID
+from models.data_config import UNKNOWN_ID
 from models.preprocessing import preprocessing_fn
 from models.vocabulary import load_vocabulary
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from models.config import to_plain
+from models.data_config import to_plain
 from pipeline.configs import load_config, preset_names
 from pipeline.errors import UserError
 

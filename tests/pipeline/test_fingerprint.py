@@ -1,10 +1,13 @@
 """The fingerprint follows the code a node runs, and nothing else."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from pipeline.fingerprint import code_fingerprint
+from pipeline.fingerprint import ROOMS, code_fingerprint
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -60,3 +63,24 @@ def test_a_module_of_nobody_is_an_error(rooms: Path) -> None:
 
 def test_nodes_of_different_code_differ() -> None:
     assert code_fingerprint("models.preprocessing") != code_fingerprint("models.trainer")
+
+
+@pytest.mark.parametrize(
+    ("edited", "also_features"),
+    [("models/config.py", False), ("models/training.py", False), ("models/data_config.py", True)],
+)
+def test_what_is_edited_for_the_training_leaves_transform_and_features_alone(
+    tmp_path: Path, edited: str, also_features: bool
+) -> None:
+    for room in ROOMS:
+        shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
+    nodes = ("models.trainer", "models.preprocessing", "components.image_featurizer.executor")
+
+    def fingerprints() -> list[str]:
+        code_fingerprint.cache_clear()
+        return [code_fingerprint(node, root=tmp_path) for node in nodes]
+
+    before = fingerprints()
+    (tmp_path / edited).write_text((tmp_path / edited).read_text() + "\nFURTHER = 1\n")
+    changed = [one != other for one, other in zip(before, fingerprints(), strict=True)]
+    assert changed == [True, also_features, also_features]

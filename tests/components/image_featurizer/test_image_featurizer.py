@@ -19,7 +19,7 @@ from components.image_featurizer.component import ImageFeaturizer
 from components.image_featurizer.executor import Executor
 from components.image_featurizer.featurizing import Featurizer, FeaturizingError, Shard
 from models import images
-from models.config import EncoderConfig
+from models.data_config import EncoderConfig
 from models.encoders import EncoderError, build_encoder
 
 SIZE = 32

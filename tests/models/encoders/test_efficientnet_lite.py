@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from models import images
-from models.config import EncoderConfig
+from models.data_config import EncoderConfig
 from models.encoders import EncoderWeightsError, build_encoder, weights
 from models.encoders.efficientnet_lite import (
     VARIANTS,

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from models.config import EncoderConfig
+from models.data_config import EncoderConfig
 from models.encoders import (
     EncoderError,
     EncoderWeightsError,
