@@ -1,12 +1,12 @@
 """The local server against the bare SavedModel in the process, which is the limit.
 
 Latency is compared for a lone client, whose calls alternate with calls of the bare model with one
-image; throughput with bare calls of a full batch before and after. Both sides run on the same
+image; that of many in turns of a second with bare calls of full batches. Both sides run on the same
 cores, so that other load on the machine meets both; what counts is the ratio.
 
 The clients share those cores too, so they are light: they send bytes made beforehand, and do not
 read the answer beyond its being one. What a caller of `serving.client` waits for is in the rows
-"client library".
+"+ library".
 
 usage: python -m bench.serving [--model SAVED_MODEL] [--seconds 6] [--clients 1,4,16,64]
 """
@@ -45,6 +45,7 @@ SIGNATURE = "serving_default"
 TIMEOUT = 300.0  # seconds; many clients on few cores wait long
 BATCH = config.BATCHING.max_batch_size
 WARM_UP_CALLS = 3
+TURN = 1.0  # seconds of the server, then of the bare model
 
 
 @dataclass(frozen=True)
@@ -54,20 +55,23 @@ class Served:
     Attributes:
       latencies: Seconds of every call.
       throughput: Images per second.
-      bare: Seconds of the bare calls between those of a lone client.
+      bare: Seconds of the bare calls between those of a lone client; empty for many.
+      bare_throughput: Images per second of bare calls of full batches; 0 for a lone client.
     """
 
     latencies: Sequence[float]
     throughput: float
     bare: Sequence[float]
+    bare_throughput: float
 
     def percentile(self, rank: float) -> float:
         return float(np.percentile(self.latencies, rank))
 
-    def latency_ratio(self) -> str:
-        if not self.bare:
-            return "-"
-        return f"{self.percentile(50) / float(np.median(self.bare)):.2f}"
+    def ratios(self) -> tuple[str, str]:
+        """p50 to that of the bare model, of a lone client; throughput to the bare one, of many."""
+        if self.bare:
+            return f"{self.percentile(50) / float(np.median(self.bare)):.2f}", "-"
+        return "-", f"{self.throughput / self.bare_throughput:.2f}"
 
 
 def main() -> None:
@@ -96,9 +100,9 @@ def measure_all(
 ) -> Table:
     """Measures every combination of batching, entry point and number of clients."""
     table = Table(
-        "batching", "entry", "clients", "p50 ms", "p95 ms", "p99 ms", "images/s",
-        "p50 / bare", "throughput / bare batched",
-        title=f"local server against the bare SavedModel, batches of {BATCH}", box=None,
+        "batching", "entry", "clients", "p50 ms", "p95", "p99", "images/s",
+        "p50/bare", "images/bare",
+        title=f"local server; against the bare SavedModel, of many in batches of {BATCH}", box=None,
     )  # fmt: skip
     image = noise()
     signature = tf.saved_model.load(str(saved_model)).signatures["serving_default"]
@@ -118,26 +122,15 @@ def measure_all(
             server.wait_until_available([MODEL], timeout=300)
             for entry, connect in entries(endpoint, image).items():
                 for number in clients if "library" not in entry else (1,):
-                    before = bare_throughput(call_bare, seconds / 2)
                     served = measure(connect, number, seconds, call_bare)
-                    after = bare_throughput(call_bare, seconds / 2)
                     row = (
                         "on" if batching else "off", entry, str(number),
                         *(f"{1e3 * served.percentile(rank):.1f}" for rank in (50, 95, 99)),
-                        f"{served.throughput:.1f}", served.latency_ratio(),
-                        "-" if number == 1 else f"{2 * served.throughput / (before + after):.2f}",
+                        f"{served.throughput:.1f}", *served.ratios(),
                     )  # fmt: skip
                     table.add_row(*row)
                     print("  ".join(row), file=sys.stderr, flush=True)
     return table
-
-
-def bare_throughput(call_bare: Callable[[int], float], seconds: float) -> float:
-    """Images per second of the SavedModel called in this process with full batches."""
-    times: list[float] = []
-    while sum(times) < seconds:
-        times.append(call_bare(BATCH))
-    return BATCH * len(times) / sum(times)
 
 
 def entries(endpoint: launcher.Endpoint, image: bytes) -> dict[str, Callable[[], Ask]]:
@@ -172,35 +165,50 @@ def entries(endpoint: launcher.Endpoint, image: bytes) -> dict[str, Callable[[],
     return {
         "gRPC": by_grpc,
         "REST": by_rest,
-        "gRPC, client library": by_library(endpoint.grpc_url),
-        "REST, client library": by_library(endpoint.rest_url),
+        "gRPC + library": by_library(endpoint.grpc_url),
+        "REST + library": by_library(endpoint.rest_url),
     }
 
 
 def measure(
     connect: Callable[[], Ask], clients: int, seconds: float, call_bare: Callable[[int], float]
 ) -> Served:
-    """Clients that ask without a pause; a lone one in turns with the bare model."""
+    """Clients that ask without a pause; a lone one in turns with the bare model, call by call."""
     latencies: list[float] = []
     bare: list[float] = []
     asks = [connect() for _ in range(clients)]
     for ask in asks[:WARM_UP_CALLS] * WARM_UP_CALLS:
         ask()
-
-    def work(ask: Ask) -> None:
+    if clients == 1:
+        end = time.perf_counter() + 2 * seconds
         while time.perf_counter() < end:
-            started = time.perf_counter()
-            ask()
-            latencies.append(time.perf_counter() - started)
-            if clients == 1:
-                bare.append(call_bare(1))
+            latencies.append(timed(asks[0]))
+            bare.append(call_bare(1))
+        return Served(latencies, 1 / float(np.mean(latencies)), bare, 0.0)
 
-    started = time.perf_counter()
-    end = started + seconds * (2 if clients == 1 else 1)
+    def work(ask: Ask, end: float) -> None:
+        while time.perf_counter() < end:
+            latencies.append(timed(ask))
+
+    elapsed = 0.0
+    batches: list[float] = []
     with ThreadPoolExecutor(clients) as pool:
-        list(pool.map(work, asks))
-    elapsed = time.perf_counter() - started - sum(bare)
-    return Served(latencies, len(latencies) / elapsed, bare)
+        while elapsed < seconds:
+            turn: list[float] = []
+            while sum(turn) < TURN:
+                turn.append(call_bare(BATCH))
+            batches += turn
+            started = time.perf_counter()
+            list(pool.map(work, asks, [started + TURN] * clients))
+            elapsed += time.perf_counter() - started
+    return Served(latencies, len(latencies) / elapsed, (), BATCH * len(batches) / sum(batches))
+
+
+def timed(call: Ask) -> float:
+    """Seconds of a call."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
 
 
 def make_model(folder: Path) -> None:
