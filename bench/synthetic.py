@@ -38,8 +38,24 @@ def captions(count: int, seed: int) -> Iterator[str]:
         yield " ".join(words[min(index, _VOCABULARY - 1)] for index in drawn) + " ."
 
 
-def images(count: int, seed: int) -> Iterator[tuple[str, list[str]]]:
-    """Hypothesis and references of each of some made-up images."""
-    references = captions(count * REFERENCES, 2 * seed)
+@functools.lru_cache(maxsize=1)
+def _pool(size: int) -> list[str]:
+    return list(captions(size, seed=0))
+
+
+def images(count: int, seed: int, pool: int = 0) -> Iterator[tuple[str, list[str]]]:
+    """Hypothesis and references of each of some made-up images.
+
+    Args:
+      count: How many.
+      seed: Equal seeds make equal images.
+      pool: Draw the captions from so many different ones; 0 makes every caption anew.
+    """
+    if pool:
+        drawn = np.random.default_rng(seed).integers(pool, size=(count, 1 + REFERENCES))
+        for hypothesis, *references in drawn.tolist():
+            yield _pool(pool)[hypothesis], [_pool(pool)[number] for number in references]
+        return
+    made = captions(count * REFERENCES, 2 * seed)
     for hypothesis in captions(count, 2 * seed + 1):
-        yield hypothesis, [next(references) for _ in range(REFERENCES)]
+        yield hypothesis, [next(made) for _ in range(REFERENCES)]

@@ -19,7 +19,7 @@ from components.caption_evaluator.metrics.ngrams import MAX_ORDER, NGram
 _SIGMA = 6.0
 # No sum of floats crosses a cut: scores do not depend on these.
 _IMAGES_PER_CHUNK = 8192
-_NGRAMS_PER_PART = 1 << 22
+_NGRAMS_PER_PART = 1 << 20
 _NO_PART = 255
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio (Knuth, volume 3, 6.4)
 
@@ -151,7 +151,7 @@ def _documents(text: Text, layout: _Layout, order: int) -> np.ndarray:
 
 def _parts(text: Text, layout: _Layout, order: int) -> Iterator[np.ndarray]:
     """Places of all n-grams in parts: wherever an n-gram occurs, it is in the same part."""
-    count = min(max(1, len(text.words) // _NGRAMS_PER_PART), _NO_PART)
+    count = min(1 + len(text.words) // _NGRAMS_PER_PART, _NO_PART)
     part_of = np.full(len(text.words), _NO_PART, np.uint8)
     for first in range(0, len(part_of), _NGRAMS_PER_PART):
         places = first + np.flatnonzero(layout.left[first : first + _NGRAMS_PER_PART] >= order)
