@@ -59,7 +59,7 @@ def local_scores(
     }
 
 
-@pytest.mark.slow(reason="the whole pipeline twice: in one process, and as 19 processes")
+@pytest.mark.slow(reason="the whole pipeline twice: in one process, and each node in its own")
 def test_compiled_specification_pushes_a_model_with_the_scores_of_a_local_run(
     config: PipelineConfig,
     local_scores: dict[str, dict[str, float | None]],
