@@ -120,8 +120,10 @@ def measure_all(
         argv.append(f"--rest_api_timeout_in_ms={TIMEOUT * 1e3:.0f}")
         with launcher.running(argv, endpoint, serving_dir / "server.log") as server:
             server.wait_until_available([MODEL], timeout=300)
-            for entry, connect in entries(endpoint, image).items():
-                for number in clients if "library" not in entry else (1,):
+            for number in clients:
+                for entry, connect in entries(endpoint, image).items():
+                    if "library" in entry and number > 1:
+                        continue
                     served = measure(connect, number, seconds, call_bare)
                     row = (
                         "on" if batching else "off", entry, str(number),
