@@ -25,6 +25,7 @@ _SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds photographs, whom to ask, and what for."""
     parser.add_argument(
         "photos",
         nargs="+",
@@ -52,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Prints a caption, or JSON lines; returns 1 when a photograph got none."""
     photos = list(_photos(arguments.photos))
     _check(arguments, photos)
     from serving.errors import ServingError

@@ -19,6 +19,7 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds server, models, and where the page is."""
     add_server(parser, "grpc://HOST:PORT or http://HOST:PORT")
     parser.add_argument(
         "--models", nargs="+", default=["cnn_lstm", "resnet_gru"], metavar="NAME",
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Serves the page until it is interrupted."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     # Gradio sums up its own calls after so many of them, which fails on the pandas of TFX 1.16.
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(sys.maxsize))

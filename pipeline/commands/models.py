@@ -18,11 +18,13 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the server and what it serves."""
     add_server(parser, "grpc://HOST:PORT or http://HOST:PORT")
     add_serving_dir(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Prints a table."""
     from rich.console import Console
     from rich.table import Table
 

@@ -18,6 +18,7 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds version, label and server."""
     parser.add_argument(
         "version", nargs="?", type=int, metavar="VERSION", help="default: the newest on disk"
     )
@@ -38,6 +39,7 @@ def add_server_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Moves the label, and says where it is now."""
     from serving.promotion import plan_promotion
 
     def plan(config: Any, versions: list[int]) -> Any:

@@ -18,6 +18,7 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds version and server."""
     parser.add_argument(
         "version", nargs="?", type=int, metavar="VERSION", help="default: the one before"
     )
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Moves back, and says what is served now."""
     from serving.promotion import plan_rollback
 
     def plan(config: Any, versions: list[int]) -> Any:

@@ -28,6 +28,7 @@ _WORDS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds which models, which server, and where it listens."""
     add_serving_dir(parser)
     parser.add_argument(
         "--server", choices=("auto", "binary", "docker", "local"), default="auto",
@@ -47,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Starts the server, says when it is ready, and ends with it."""
     import shlex
 
     from serving import config, launcher
