@@ -13,6 +13,7 @@ from tfx.components.util import model_utils
 from tfx.types import standard_artifacts
 
 from components.caption_evaluator.captioning import UnusableModelError
+from components.caption_evaluator.images import fingerprint_of
 from components.caption_evaluator.summary import read_captions, read_references
 from tests.artifacts import make_artifact
 from tests.components.caption_evaluator.walls import (
@@ -61,6 +62,12 @@ def test_files_are_in_the_formats_others_read(first: Evaluated) -> None:
     assert slices[()]["bleu_4"]["doubleValue"] == scores["all images"]["bleu_4"]
     assert slices[(("brightness", "bright"),)]["example_count"]["doubleValue"] == 2
     assert first.verdict["slice_sizes"]["brightness: bright"] == 2
+
+
+def test_the_data_is_named_by_fingerprints(first: Evaluated) -> None:
+    training = {f"train{i}.png": ["a grey wall"] for i in (2, 0, 1)}
+    assert first.verdict["train_fingerprint"] == fingerprint_of(training)
+    assert fingerprint_of({**training, "train1.png": ["a wall"]}) != fingerprint_of(training)
 
 
 def test_report_is_one_file_that_fetches_nothing(first: Evaluated) -> None:

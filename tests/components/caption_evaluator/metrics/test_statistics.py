@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from components.caption_evaluator.metrics import cider_scores
 from components.caption_evaluator.metrics.bleu import (
     BleuStatistics,
     bleu_scores,
@@ -264,3 +265,25 @@ def test_novel_captions_are_compared_after_tokenisation(tmp_path: Path) -> None:
         lambda: NoveltyStatistics(str(training)), [("a dog runs", ["x"]), ("a dog", ["x"])]
     )
     assert statistics.novel_captions() == 0.5
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=images)
+def test_cider_d_does_not_depend_on_how_a_large_corpus_is_cut_up(data: list[Image]) -> None:
+    whole = summed(CiderCorpus, data).scores()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cider_scores, "_NGRAMS_PER_PART", 3)
+        patch.setattr(cider_scores, "_IMAGES_PER_CHUNK", 2)
+        assert summed(CiderCorpus, data).scores().tolist() == whole.tolist()
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_ngrams_of_a_vocabulary_too_large_for_one_number(order: int) -> None:
+    # Three words of such a vocabulary fill 63 bits.
+    size = 1 << 21
+    words = np.random.default_rng(0).choice([0, 1, size - 2, size - 1], 200).astype(np.int32)
+    text = cider_scores.Text(range(size), words, np.array([200]), np.array([1]))
+    places = np.arange(200 - order)
+    ngrams = [tuple(words[place : place + order].tolist()) for place in places]
+    rank = {ngram: number for number, ngram in enumerate(sorted(set(ngrams)))}
+    assert cider_scores._numbers(text, places, order).tolist() == [rank[n] for n in ngrams]
