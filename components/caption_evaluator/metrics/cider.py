@@ -12,7 +12,8 @@ times 10. Two forms, which differ in where the document frequencies come from:
 
 The published form cannot be had from sums: an image's score needs frequencies that are known after
 the last image only. So its statistics are the captions themselves, four bytes a word, and scoring
-works on arrays. About 0.3 KB per image with five references travel to the worker that extracts.
+works on arrays. About 0.3 KB per image with five references travel to the worker that extracts; the
+different n-grams of a million images would take more than their captions do.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import json
 import math
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +33,8 @@ import numpy as np
 from components.caption_evaluator.metrics.cider_scores import Text, cider_scores
 from components.caption_evaluator.metrics.ngrams import NGram, count_ngrams
 from components.caption_evaluator.metrics.sums import MeanStatistics
+
+_WORDS_PER_PART = 1 << 20
 
 
 @dataclass(slots=True, frozen=True)
@@ -112,8 +115,8 @@ class CiderCorpus:
             np.uint32,
             len(other.vocabulary),
         )
-        if len(numbers):
-            self.words.frombytes(numbers[np.frombuffer(other.words, np.uint32)].tobytes())
+        for part in _renumbered(other.words, numbers):
+            self.words.frombytes(part.tobytes())
         self.lengths.extend(other.lengths)
         self.captions.extend(other.captions)
         return self
@@ -132,7 +135,7 @@ class CiderCorpus:
         rank[[self.vocabulary[word] for word in spelling]] = np.arange(len(spelling))
         text = Text(
             spelling,
-            rank[np.frombuffer(self.words, np.uint32)],
+            np.concatenate([np.zeros(0, np.int32), *_renumbered(self.words, rank)]),
             np.frombuffer(self.lengths, np.uint32).astype(np.int64),
             np.frombuffer(self.captions, np.uint32).astype(np.int64),
         )
@@ -183,6 +186,13 @@ class TrainIdfCiderStatistics:
             for score in self.waiting.scores(frequencies).tolist():
                 self.scored.add_value(score)
             self.waiting = CiderCorpus()
+
+
+def _renumbered(words: array[int], numbers: np.ndarray) -> Iterator[np.ndarray]:
+    """New numbers of words, a part at a time: numpy makes eight bytes of every index."""
+    old = np.frombuffer(words, np.uint32) if words else np.zeros(0, np.uint32)
+    for first in range(0, len(old), _WORDS_PER_PART):
+        yield numbers[old[first : first + _WORDS_PER_PART]]
 
 
 @lru_cache(maxsize=2)
