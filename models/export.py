@@ -151,9 +151,7 @@ def export(
     # into Python does not mind, but a Session, and so TensorFlow Serving, finds no value.
     saved = tf.Module()
     saved.weights = served.weights
-    # Nobody differentiates a served model, and gradients written by hand do not trace for saving.
-    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-    tf.saved_model.save(saved, folder, signatures=served.signatures(), options=options)
+    tf.saved_model.save(saved, folder, signatures=served.signatures())
     extra = f"{folder}/assets.extra"
     tf.io.gfile.makedirs(extra)
     metadata = {

@@ -80,6 +80,7 @@ def run_packed(
     state: Sequence[tf.Tensor],
     packing: Packing,
     dtype: str = "float32",
+    training: bool = False,
 ) -> tf.Tensor:
     """Runs a recurrent cell over each row as far as the row goes.
 
@@ -89,6 +90,8 @@ def run_packed(
       state: Initial state, each [R, units].
       packing: Of the rows; the first step holds all of them or none of a row is read.
       dtype: Of the factors of matrix products, see `models.decoders.products`.
+      training: Whether the gradient is the one made here, which is fast, or TensorFlow's own:
+        a graph that is exported shall hold no gradient that is written by hand.
 
     Returns:
       float [P, units], packed.
@@ -110,6 +113,7 @@ def run_packed(
         bias,
         tuple(tf.gather(part, started) for part in state),
         dtype,
+        training,
     )
 
 
@@ -121,8 +125,9 @@ def _recur(
     bias: tf.Tensor,
     state: State,
     dtype: str,
+    training: bool,
 ) -> tf.Tensor:
-    """The recurrence, with a gradient that keeps matrix products out of its loop."""
+    """The recurrence; in training with a gradient that keeps matrix products out of its loop."""
     counts, starts = packing.counts, packing.starts
     steps = tf.size(counts)
     unknown_rows = tuple(tf.TensorShape([None, part.shape[-1]]) for part in state)
@@ -135,7 +140,6 @@ def _recur(
             projected.dtype, steps, element_shape=[None, width], infer_shape=False
         )
 
-    @tf.custom_gradient
     def recurrence(
         projected: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, *state: tf.Tensor
     ) -> tuple[tf.Tensor, Callable]:
@@ -195,7 +199,10 @@ def _recur(
 
         return outputs, gradient
 
-    outputs = recurrence(projected, kernel, bias, *state)
+    if training:
+        outputs = tf.custom_gradient(recurrence)(projected, kernel, bias, *state)
+    else:
+        outputs, _ = recurrence(projected, kernel, bias, *state)
     outputs.set_shape([None, state[0].shape[-1]])
     return outputs
 

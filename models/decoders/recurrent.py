@@ -192,7 +192,7 @@ class RecurrentDecoder(keras.layers.Layer):
         packing = make_packing(ops.sum(is_token, axis=1), ops.shape(token_ids)[1])
         words = self._embed(packing.pack(token_ids))
         words = self.embedding_dropout(words, training=training)
-        packed = run_packed(self.recurrent.cell, words, memory.state, packing, dtype)
+        packed = run_packed(self.recurrent.cell, words, memory.state, packing, dtype, training)
         query = self._query(packed, dtype)
         query = None if query is None else packing.unpack(query)
         return self._look(packing.unpack(packed), query, memory.grid, dtype)

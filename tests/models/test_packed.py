@@ -25,8 +25,9 @@ def test_packing_and_unpacking() -> None:
     np.testing.assert_array_equal(packing.unpack(packed), tf.where(is_real[..., None], padded, 0.0))
 
 
+@pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_values_and_gradients_are_those_of_the_keras_layer(cell: str) -> None:
+def test_values_and_gradients_are_those_of_the_keras_layer(cell: str, training: bool) -> None:
     keras.utils.set_random_seed(0)
     layer_class = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}[cell]
     layer = layer_class(8, return_sequences=True, bias_initializer="random_normal")
@@ -40,7 +41,8 @@ def test_values_and_gradients_are_those_of_the_keras_layer(cell: str) -> None:
 
     def packed() -> tf.Tensor:
         packing = make_packing(LENGTHS, tf.constant(STEPS))
-        return packing.unpack(run_packed(layer.cell, packing.pack(inputs), state, packing))
+        outputs = run_packed(layer.cell, packing.pack(inputs), state, packing, training=training)
+        return packing.unpack(outputs)
 
     def padded() -> tf.Tensor:
         return layer(inputs, initial_state=state) * is_real
