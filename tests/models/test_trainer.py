@@ -208,16 +208,6 @@ def test_what_is_exported_is_the_moving_average(
     assert moved > 10
 
 
-@pytest.mark.slow(reason="a training until its captions are nearly right, and its second stage")
-def test_rewards_raise_the_share_of_right_captions(fn_args: SimpleNamespace) -> None:
-    settings = fn_args.custom_config["run"]["trainer"]
-    settings.update(epochs=12, self_critical={"epochs": 8, "learning_rate": 0.002})
-    run_fn(fn_args)
-    second = [entry for entry in _history(fn_args)["history"] if "reward" in entry]
-    assert len(second) == 8
-    assert second[-1]["reward"] > second[0]["reward"] + 0.3
-
-
 def test_nan_stops_with_a_clear_error_and_keeps_the_checkpoint(
     fn_args: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

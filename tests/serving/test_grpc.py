@@ -136,7 +136,8 @@ def test_refusals(name: str, predictions) -> None:
 
 def test_a_deadline_is_honoured(predictions) -> None:
     with pytest.raises(grpc.RpcError) as refused:
-        predictions.Predict(_request(), timeout=1e-6)
+        # So much that it is on its way for longer than that on any machine.
+        predictions.Predict(_request(x=np.zeros(8_000_000, np.float32)), timeout=1e-3)
     assert refused.value.code().name == "DEADLINE_EXCEEDED"
 
 
