@@ -107,12 +107,33 @@ class DecodingConfig:
     Attributes:
       beam_size: Hypotheses kept; 1 is greedy.
       length_normalization: Exponent of the length a log-probability is divided by; 0 is none.
+      min_length: Words at least, end token not counted.
       max_length: Words at the most, end token not counted.
+      beam_groups: Groups the beam is divided into; must divide `beam_size`. Each keeps away from
+        the words that the groups before it choose at the same step, so that the hypotheses are
+        less alike; 1 is plain beam search.
+      diversity_penalty: What a word loses of its log-probability for each choice of it by the
+        groups before.
     """
 
     beam_size: Positive = 3
     length_normalization: Annotated[float, Field(ge=0)] = 0.7
+    min_length: Positive = 1
     max_length: Positive = 20
+    beam_groups: Positive = 1
+    diversity_penalty: Annotated[float, Field(ge=0)] = 0.5
+
+    def __post_init__(self) -> None:
+        if self.min_length > self.max_length:
+            raise ValueError(
+                "`min_length` must be at most `max_length`. "
+                f"Received: min_length={self.min_length}, max_length={self.max_length}."
+            )
+        if self.beam_size % self.beam_groups:
+            raise ValueError(
+                "`beam_groups` must divide `beam_size`. "
+                f"Received: beam_groups={self.beam_groups}, beam_size={self.beam_size}."
+            )
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -77,23 +77,29 @@ def beam_search(model: StepModel, inputs: Any, config: DecodingConfig) -> Hypoth
     Hypotheses compete by length-normalised log-probability. A finished one is frozen: it keeps its
     score and its place until better ones take it, and adds nothing. The search ends when all are
     finished. At `max_length` words only the end token may follow, so that every hypothesis is a
-    complete caption and scored as such. Unknown words, immediate repetitions and empty captions
-    are never generated.
+    complete caption and scored as such. Unknown words, immediate repetitions and captions of less
+    than `min_length` words are never generated.
+
+    With several `beam_groups` hypotheses compete within their group, one group after the other
+    (Vijayakumar et al., 2016, https://arxiv.org/abs/1610.02424, with Hamming diversity). The
+    penalty decides what is chosen and is no part of the scores, so that those of different groups
+    compare. Two groups may still end with the same caption.
 
     Args:
       model: Scores words.
       inputs: Whatever `model.initial_state` takes, for N images.
-      config: Beam size, length normalisation, maximum length.
+      config: Beam size, length normalisation, lengths, groups.
     """
     beams = config.beam_size
     state = model.initial_state(inputs, beams)
     batch = tf.shape(tf.nest.flatten(state)[0])[0]
+    # All beams of a group are the same at first; only one of them may compete.
+    first = [0.0] + [-float("inf")] * (beams // config.beam_groups - 1)
     start = _Search(
         step=tf.constant(0),
         token_ids=tf.fill([batch, beams, config.max_length + 1], PAD_ID),
         last=tf.fill([batch, beams], START_ID),
-        # All beams are the same at first; only one of them may compete.
-        log_probs=tf.tile(tf.constant([[0.0] + [-float("inf")] * (beams - 1)]), [batch, 1]),
+        log_probs=tf.tile(tf.constant([first * config.beam_groups]), [batch, 1]),
         lengths=tf.zeros([batch, beams], tf.int32),
         state=state,
     )
@@ -108,7 +114,12 @@ def beam_search(model: StepModel, inputs: Any, config: DecodingConfig) -> Hypoth
 
     end = _Search(*tf.while_loop(unfinished, advance, start))
     scores = _scores(end.log_probs, end.lengths, config)
-    return Hypotheses(tf.where(tf.math.is_finite(scores)[..., None], end.token_ids, PAD_ID), scores)
+    token_ids = tf.where(tf.math.is_finite(scores)[..., None], end.token_ids, PAD_ID)
+    if config.beam_groups > 1:
+        # Each group is in order, the groups are not.
+        scores, order = tf.math.top_k(scores, beams)
+        token_ids = tf.gather(token_ids, order, batch_dims=1)
+    return Hypotheses(token_ids, scores)
 
 
 def sample(
@@ -162,6 +173,21 @@ class _Search(NamedTuple):
     state: Any
 
 
+class _Continuations(NamedTuple):
+    """C ways to go on from each hypothesis.
+
+    Attributes:
+      words: int32 [N, beam_size, C].
+      log_probs: float32 [N, beam_size, C], of the hypothesis with the word; -inf where it may not
+        follow.
+      lengths: int32 [N, beam_size], of the hypothesis with any of the words.
+    """
+
+    words: tf.Tensor
+    log_probs: tf.Tensor
+    lengths: tf.Tensor
+
+
 def _scores(log_probs: tf.Tensor, lengths: tf.Tensor, config: DecodingConfig) -> tf.Tensor:
     length = tf.cast(tf.maximum(lengths, 1), tf.float32)
     return log_probs / length**config.length_normalization
@@ -169,43 +195,79 @@ def _scores(log_probs: tf.Tensor, lengths: tf.Tensor, config: DecodingConfig) ->
 
 def _advance(model: StepModel, search: _Search, config: DecodingConfig) -> _Search:
     logits, state = model.step(search.last, search.state)
-    word_log_probs = _allowed(tf.nn.log_softmax(tf.cast(logits, tf.float32)), search, config)
+    following = _continuations(tf.cast(logits, tf.float32), search, config)
+    chosen = _choose(following, search, config)
 
-    vocabulary_size = tf.shape(word_log_probs)[-1]
-    finished = search.last == END_ID
-    log_probs = search.log_probs[..., None] + word_log_probs
-    lengths = search.lengths + tf.cast(~finished, tf.int32)
-    candidates = _scores(log_probs, lengths[..., None], config)
+    def of_chosen(x: tf.Tensor) -> tf.Tensor:
+        return tf.gather(tf.reshape(x, [tf.shape(x)[0], -1]), chosen, batch_dims=1)
 
-    rows = [tf.shape(candidates)[0], config.beam_size * vocabulary_size]
-    _, chosen = tf.math.top_k(tf.reshape(candidates, rows), k=config.beam_size)
-    parents, words = chosen // vocabulary_size, chosen % vocabulary_size
+    parents = chosen // tf.shape(following.words)[-1]
 
     def of_parents(x: tf.Tensor) -> tf.Tensor:
         return tf.gather(x, parents, batch_dims=1)
 
-    was_finished = of_parents(finished)
+    words = of_chosen(following.words)
+    was_finished = of_parents(search.last) == END_ID
     column = tf.one_hot(search.step, config.max_length + 1, on_value=True, off_value=False)
     written = tf.where(was_finished, PAD_ID, words)[..., None]
     return _Search(
         step=search.step + 1,
         token_ids=tf.where(column, written, of_parents(search.token_ids)),
         last=words,
-        log_probs=tf.gather(tf.reshape(log_probs, rows), chosen, batch_dims=1),
-        lengths=of_parents(lengths),
+        log_probs=of_chosen(following.log_probs),
+        lengths=of_parents(following.lengths),
         state=tf.nest.map_structure(of_parents, state),
     )
 
 
-def _allowed(log_probs: tf.Tensor, search: _Search, config: DecodingConfig) -> tf.Tensor:
-    """Log-probabilities with -inf at every word that may not follow."""
-    vocabulary_size = tf.shape(log_probs)[-1]
-    ids = tf.range(vocabulary_size)
-    forbidden = tf.reduce_any(ids[:, None] == tf.constant(NEVER), axis=1)
-    forbidden |= (ids == END_ID) & (search.step == 0)
-    forbidden |= (ids != END_ID) & (search.step == config.max_length)
-    forbidden |= ids == search.last[..., None]
-    log_probs = tf.where(forbidden, -float("inf"), log_probs)
+def _continuations(logits: tf.Tensor, search: _Search, config: DecodingConfig) -> _Continuations:
+    """The likeliest words after each hypothesis, and the end.
+
+    The vocabulary is gone through twice, for its sum and for its likeliest words; all else is about
+    those few. They are enough: at most `beam_size` of one hypothesis are chosen or penalised, and
+    some of those before them may not follow.
+    """
+    may_not_follow = (*NEVER, END_ID)  # and the last word; the end has a place of its own
+    number = tf.minimum(config.beam_size + len(may_not_follow) + 1, tf.shape(logits)[-1])
+    total = tf.reduce_logsumexp(logits, axis=-1, keepdims=True)
+    likeliest, words = tf.math.top_k(logits, number)
+    finished = (search.last == END_ID)[..., None]
+
+    forbidden = tf.reduce_any(words[..., None] == tf.constant(may_not_follow), axis=-1)
+    forbidden |= words == search.last[..., None]
+    forbidden |= finished | (search.step == config.max_length)
+    word_log_probs = tf.where(forbidden, -float("inf"), likeliest - total)
+    end_log_probs = logits[..., END_ID : END_ID + 1] - total
+    end_log_probs = tf.where(search.step < config.min_length, -float("inf"), end_log_probs)
     # A finished hypothesis has one continuation, itself.
-    itself = tf.where(ids == END_ID, 0.0, -float("inf"))
-    return tf.where((search.last == END_ID)[..., None], itself, log_probs)
+    end_log_probs = tf.where(finished, 0.0, end_log_probs)
+
+    return _Continuations(
+        words=tf.concat([words, tf.fill(tf.shape(end_log_probs), END_ID)], axis=-1),
+        log_probs=search.log_probs[..., None] + tf.concat([word_log_probs, end_log_probs], axis=-1),
+        lengths=search.lengths + tf.cast(search.last != END_ID, tf.int32),
+    )
+
+
+def _choose(following: _Continuations, search: _Search, config: DecodingConfig) -> tf.Tensor:
+    """The best continuations, int32 [N, beam_size], as places in [beam_size * C]."""
+    size = config.beam_size // config.beam_groups
+    width = tf.shape(following.words)[-1]
+    goes_on = tf.cast(search.last != END_ID, tf.float32)[..., None]
+    flat_words = tf.reshape(following.words, [-1, config.beam_size * width])
+    chosen: list[tf.Tensor] = []
+    said: list[tf.Tensor] = []
+    for first in range(0, config.beam_size, size):
+        own = slice(first, first + size)
+        log_probs = following.log_probs[:, own]
+        if said:
+            same = following.words[:, own, :, None] == tf.concat(said, 1)[:, None, None]
+            times = tf.reduce_sum(tf.cast(same, tf.float32), axis=-1)
+            log_probs -= config.diversity_penalty * times * goes_on[:, own]
+        scores = _scores(log_probs, following.lengths[:, own, None], config)
+        _, best = tf.math.top_k(tf.reshape(scores, [-1, size * width]), size)
+        chosen.append(best + first * width)
+        # A finished hypothesis says nothing more, and takes no word from the others.
+        ended = tf.gather(search.last, chosen[-1] // width, batch_dims=1) == END_ID
+        said.append(tf.where(ended, PAD_ID, tf.gather(flat_words, chosen[-1], batch_dims=1)))
+    return tf.concat(chosen, axis=1)

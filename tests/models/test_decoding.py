@@ -120,6 +120,38 @@ def test_max_length_counts_words_and_the_end_is_paid_for(max_length: int) -> Non
     assert score == pytest.approx(math.log(math.prod(inner) * {A: 0.01, B: 0.02}[words[-1]]))
 
 
+def test_min_length_counts_words() -> None:
+    table = {START: {A: 1.0}, A: {END_ID: 0.9, B: 0.1}, B: {END_ID: 0.8, A: 0.2}}
+    [[(words, score)]] = _search(FakeModel(table), beam_size=1, min_length=3)
+    assert words == [A, B, A]
+    assert score == pytest.approx(math.log(0.1 * 0.2 * 0.9))
+    [[(words, score)]] = _search(FakeModel(table), beam_size=1, min_length=4, max_length=4)
+    assert words == [A, B, A, B]
+    assert score == pytest.approx(math.log(0.1 * 0.2 * 0.1 * 0.8))
+
+
+def test_groups_of_beams_say_other_words_and_are_sorted_together() -> None:
+    # The first group goes "a c" as greedy search does. The second may not begin with "a" at this
+    # price, and finds the better caption; the price is no part of its score.
+    [rows] = _search(FakeModel(BETTER), beam_size=2, beam_groups=2, diversity_penalty=1.0)
+    assert rows == [
+        ([B, D], pytest.approx(math.log(0.4 * 0.9 * 0.9))),
+        ([A, C], pytest.approx(math.log(0.5 * 0.4 * 0.5))),
+    ]
+    [rows] = _search(FakeModel(BETTER), beam_size=2, beam_groups=2, diversity_penalty=0.0)
+    assert [words for words, _ in rows] == [[A, C], [A, C]]
+
+
+def test_a_finished_group_takes_no_words_from_the_next() -> None:
+    # "a c </s>" makes the end after "b d" too dear, but not two words later.
+    settings = {"beam_size": 2, "beam_groups": 2, "diversity_penalty": 10.0, "max_length": 6}
+    [rows] = _search(FakeModel(TRANSITIONS), **settings)
+    assert rows == [
+        ([A, C], pytest.approx(math.log(0.5 * 0.4 * 0.5))),
+        ([B, D, A, C], pytest.approx(math.log(0.4 * 0.9 * 0.5 * 0.4 * 0.5))),
+    ]
+
+
 def test_never_unknown_repeated_or_empty() -> None:
     table = {
         START: {END_ID: 0.7, 3: 0.2, 0: 0.05, A: 0.05},
@@ -157,19 +189,26 @@ def test_the_search_stops_when_all_are_finished() -> None:
     assert calls.numpy() == 2
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.7, 1.0])
-def test_a_wide_beam_finds_the_optimum_of_brute_force(alpha: float) -> None:
-    rng = np.random.default_rng(3)
-    tables = [
+def _random_tables(count: int, seed: int) -> list[dict[int, dict[int, float]]]:
+    rng = np.random.default_rng(seed)
+    return [
         {
             last: dict(zip((END_ID, A, B, C, D), rng.dirichlet(np.ones(5)), strict=True))
             for last in (START, A, B, C, D)
         }
-        for _ in range(5)
+        for _ in range(count)
     ]
-    found = _search(FakeModel(*tables), beam_size=128, max_length=3, length_normalization=alpha)
+
+
+@pytest.mark.parametrize("min_length", [1, 2])
+@pytest.mark.parametrize("alpha", [0.0, 0.7, 1.0])
+def test_a_wide_beam_finds_the_optimum_of_brute_force(alpha: float, min_length: int) -> None:
+    tables = _random_tables(5, seed=3)
+    settings = {"max_length": 3, "min_length": min_length, "length_normalization": alpha}
+    found = _search(FakeModel(*tables), beam_size=128, **settings)
     for table, rows in zip(tables, found, strict=True):
         expected = _brute_force(table, max_length=3, alpha=alpha)
+        expected = [one for one in expected if len(one[0]) >= min_length]
         assert [words for words, _ in rows[:10]] == [words for words, _ in expected[:10]]
         np.testing.assert_allclose(
             [score for _, score in rows[:10]], [score for _, score in expected[:10]], rtol=1e-5
@@ -188,6 +227,50 @@ def _brute_force(
             log_prob = sum(math.log(table[a][b]) for a, b in itertools.pairwise(path))
             captions.append((list(words), log_prob / (length + 1) ** alpha))
     return sorted(captions, key=lambda caption: -caption[1])
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3])
+def test_a_narrow_beam_chooses_as_a_search_written_out_in_python(groups: int) -> None:
+    tables = _random_tables(8, seed=4)
+    settings = {"beam_size": 6, "max_length": 5, "length_normalization": 0.7}
+    found = _search(
+        FakeModel(*tables), **settings, min_length=2, beam_groups=groups, diversity_penalty=0.4
+    )
+    for table, rows in zip(tables, found, strict=True):
+        expected = _plain_search(table, groups=groups)
+        assert [words for words, _ in rows] == [words for words, _ in expected]
+        np.testing.assert_allclose([s for _, s in rows], [s for _, s in expected], rtol=1e-5)
+
+
+def _plain_search(table: dict[int, dict[int, float]], groups: int) -> list[tuple[list[int], float]]:
+    """Beam 6, 2 to 5 words, normalisation 0.7, penalty 0.4; hypotheses are (words, log prob)."""
+    beams: list[list[tuple[list[int], float]]] = [[([START], 0.0)] for _ in range(groups)]
+
+    def normalized(words: list[int], log_prob: float) -> float:
+        return log_prob / (len(words) - 1) ** 0.7
+
+    for step in range(6):
+        said: list[int] = []
+        for index, beam in enumerate(beams):
+            candidates = []
+            for words, log_prob in beam:
+                if words[-1] == END_ID:
+                    candidates.append((normalized(words, log_prob), (words, log_prob)))
+                    continue
+                for word, probability in table[words[-1]].items():
+                    is_end = word == END_ID
+                    if word == words[-1] or (is_end and step < 2) or (not is_end and step == 5):
+                        continue
+                    longer = ([*words, word], log_prob + math.log(probability))
+                    price = 0.4 * said.count(word)
+                    candidates.append((normalized(longer[0], longer[1] - price), longer))
+            candidates.sort(key=lambda candidate: -candidate[0])
+            beams[index] = [hypothesis for _, hypothesis in candidates[: 6 // groups]]
+            said += [words[-1] for words, _ in beams[index] if len(words) == step + 2]
+    found = [
+        (words[1:-1], normalized(words, log_prob)) for beam in beams for words, log_prob in beam
+    ]
+    return sorted(found, key=lambda one: -one[1])
 
 
 def test_samples_follow_the_model() -> None:

@@ -41,6 +41,8 @@ def test_override_values_are_yaml() -> None:
         ("trainer.epochs=many", ["trainer.epochs", "integer", "'many'"]),
         ("models.cnn_lstm.decoder.cell=rnn", ["decoder.cell", "'lstm' or 'gru'", "'rnn'"]),
         ("models.cnn_lstm.encodr.name=x", ["encodr", "Allowed: encoder, decoder"]),
+        ("decoding.min_length=21", ["`min_length` must be at most", "max_length=20"]),
+        ("decoding.beam_groups=2", ["`beam_groups` must divide", "beam_size=3"]),
         ("nonsense=1", ["nonsense", "Allowed:", "trainer"]),
         ("trainer.epochs", ["--set", "trainer.epochs=3"]),
         ("trainer.epochs.deep=1", ["trainer.epochs.deep"]),
