@@ -25,13 +25,16 @@ from serving.local.status import (
     invalid_argument,
     not_found,
 )
-from serving.local.storage import Fingerprint, VersionDirectory, select_versions
+from serving.local.storage import (
+    SETTLE_SECONDS,
+    Fingerprint,
+    VersionDirectory,
+    select_versions,
+)
 
 _LOG = logging.getLogger("captioner.serving")
 
 State = status_pb2.ModelVersionStatus
-# Between the two looks at versions that a new configuration finds.
-_SETTLE_SECONDS = 1.0
 # Versions that ended stay in the status, like in TF Serving, but not without bound.
 _MAX_ENDED = 100
 
@@ -206,7 +209,7 @@ class ModelManager:
                 self._replace_models({model.name: model for model in models})
                 unsettled = any(model.directory.unsettled for model in self._models.values())
             if unsettled:
-                time.sleep(_SETTLE_SECONDS)  # before the look that tells what has not changed
+                time.sleep(SETTLE_SECONDS)  # before the look that tells what has not changed
             self._reconcile_all()
             with self._lock:
                 failures = self._failures(models)

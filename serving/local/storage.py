@@ -14,10 +14,12 @@ from tensorflow_serving.config import file_system_storage_path_source_pb2 as sou
 VersionPolicy: TypeAlias = source_pb2.FileSystemStoragePathSourceConfig.ServableVersionPolicy
 Fingerprint = tuple[tuple[str, int, int], ...]
 
-# The graph is the last file a pusher writes: TFX's Pusher copies it after everything else.
 _GRAPH = "saved_model.pb"
-# A directory nobody touched for so long is not being written.
-_SETTLED_SECONDS = 5.0
+# A version that has not changed for so long while it was watched is whole. It is written file by
+# file (TFX's Pusher begins with the graph), and a stall between two files may last a moment.
+SETTLE_SECONDS = 1.0
+# One whose files are all older than that was whole before anybody watched.
+_OLD_SECONDS = 5.0
 _MAX_VERSION = 2**63 - 1
 
 
@@ -27,7 +29,7 @@ class VersionDirectory:
 
     A version is a directory with a whole number for a name (leading zeros are allowed) that holds
     `saved_model.pb`. A directory that is still being written is not seen: its files must have been
-    the same at two looks in a row, or old.
+    the same for `SETTLE_SECONDS`, or old.
 
     Attributes:
       base_path: Directory of the versions.
@@ -36,19 +38,23 @@ class VersionDirectory:
 
     base_path: Path
     unsettled: bool = False
-    _last: dict[int, Fingerprint] = field(default_factory=dict)
+    _since: dict[int, tuple[Fingerprint, float]] = field(default_factory=dict)
 
     def look(self) -> dict[int, tuple[Path, Fingerprint]]:
         """The complete versions, with their paths and fingerprints."""
-        seen: dict[int, tuple[Path, Fingerprint]] = {}
+        now = time.monotonic()
+        since: dict[int, tuple[Fingerprint, float]] = {}
         complete: dict[int, tuple[Path, Fingerprint]] = {}
         for version, path in _version_paths(self.base_path):
             fingerprint = _fingerprint(path)
-            seen[version] = (path, fingerprint)
-            if self._last.get(version) == fingerprint or _is_old(fingerprint):
-                complete[version] = seen[version]
-        self._last = {version: fingerprint for version, (_, fingerprint) in seen.items()}
-        self.unsettled = len(complete) < len(seen)
+            known, first_seen = self._since.get(version, (None, now))
+            if known != fingerprint:
+                first_seen = now
+            since[version] = (fingerprint, first_seen)
+            if now - first_seen >= SETTLE_SECONDS or _is_old(fingerprint):
+                complete[version] = (path, fingerprint)
+        self._since = since
+        self.unsettled = len(complete) < len(since)
         return complete
 
 
@@ -77,7 +83,11 @@ def _version_paths(base_path: Path) -> Iterable[tuple[int, Path]]:
 
 
 def _fingerprint(path: Path) -> Fingerprint:
-    """Name, size in bytes and modification time in nanoseconds of every file."""
+    """Name, size in bytes and change time in nanoseconds of every file.
+
+    Not the modification time: `cp -a` and rsync give a file that of its original as soon as it is
+    written, however much is still to come.
+    """
     files = []
     for folder, _, names in os.walk(path):
         for name in names:
@@ -86,10 +96,10 @@ def _fingerprint(path: Path) -> Fingerprint:
                 stat = os.stat(file)
             except FileNotFoundError:
                 continue  # Removed between listing and looking: the next look sees the rest.
-            files.append((file, stat.st_size, stat.st_mtime_ns))
+            files.append((file, stat.st_size, stat.st_ctime_ns))
     return tuple(sorted(files))
 
 
 def _is_old(fingerprint: Fingerprint) -> bool:
-    newest = max((modified for _, _, modified in fingerprint), default=0)
-    return newest < time.time_ns() - _SETTLED_SECONDS * 1e9
+    newest = max((changed for _, _, changed in fingerprint), default=0)
+    return newest < time.time_ns() - _OLD_SECONDS * 1e9

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import collections
+import os
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ import saved_models
 from serving.client import CallOptions, CaptionClient
 from serving.errors import ServingError
 from serving.launcher import Server
+from serving.local import storage
 from serving.local.storage import VersionDirectory
 from serving.wire import ModelVersion
 
@@ -90,7 +93,20 @@ def test_ten_swaps_and_a_broken_version_without_a_failed_request(
     assert load.answers["a v11 scene in red"] > 0
 
 
-def test_a_version_is_seen_when_it_is_whole(tmp_path: Path) -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Lets the watch over the disk believe that seconds have passed."""
+    passed = 0.0
+
+    def pass_time(seconds: float) -> None:
+        nonlocal passed
+        passed += seconds
+
+    monkeypatch.setattr(storage.time, "monotonic", lambda: passed)
+    return pass_time
+
+
+def test_a_version_is_seen_when_it_is_whole(tmp_path: Path, clock: Callable[[float], None]) -> None:
     directory = VersionDirectory(tmp_path)
     version = tmp_path / "0007"
     (version / "variables").mkdir(parents=True)
@@ -101,8 +117,25 @@ def test_a_version_is_seen_when_it_is_whole(tmp_path: Path) -> None:
 
     (version / "saved_model.pb").write_bytes(b"half")
     assert directory.look() == {}, "it may still be growing"
+    clock(storage.SETTLE_SECONDS)
     (version / "saved_model.pb").write_bytes(b"half and the rest")
     assert directory.look() == {}, "it was"
+    assert directory.look() == {}, "however often one looks"
+    clock(storage.SETTLE_SECONDS)
     assert set(directory.look()) == {7}
     shutil.rmtree(version)
     assert directory.look() == {}
+
+
+def test_a_copy_that_keeps_old_dates_is_not_taken_for_an_old_version(
+    tmp_path: Path, clock: Callable[[float], None]
+) -> None:
+    """`cp -a` writes the graph first, and dates it as the original at once."""
+    graph = tmp_path / "1/saved_model.pb"
+    graph.parent.mkdir()
+    graph.write_bytes(b"the graph, and no variables yet")
+    os.utime(graph, (0, 0))
+    directory = VersionDirectory(tmp_path)
+    assert directory.look() == {}
+    clock(storage.SETTLE_SECONDS)
+    assert set(directory.look()) == {1}
