@@ -28,6 +28,7 @@ class Move:
     Attributes:
       model: Its name.
       version: The version it is about.
+      before: Configuration in force.
       preparation: Configuration that loads it beside what is served.
       result: Configuration afterwards.
       pinned: Whether versions pushed from now on wait for another promotion.
@@ -35,6 +36,7 @@ class Move:
 
     model: str
     version: int
+    before: Any
     preparation: Any
     result: Any
     pinned: bool
@@ -115,12 +117,27 @@ def carry_out(move: Move, client: CaptionClient, timeout: float) -> None:
       ServingError: The server refused a configuration or cannot be reached.
     """
     client.reload(move.preparation)
+    try:
+        _wait_until_available(move, client, timeout)
+        client.reload(move.result)
+    except (PromotionError, ServingError) as error:
+        # Or the server would keep to the versions of the preparation, and take in no new ones.
+        client.reload(move.before)
+        if isinstance(error, PromotionError):
+            raise
+        raise PromotionError(
+            f"The server refused to serve {move.model} version {move.version}: {error}. "
+            "What was served before still is."
+        ) from error
+
+
+def _wait_until_available(move: Move, client: CaptionClient, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while True:
         states = {status.version: status for status in client.status()}
         status = states.get(move.version)
         if status is not None and status.state == "AVAILABLE":
-            break
+            return
         failed = status is not None and status.state == "END" and bool(status.error)
         if failed or time.monotonic() > deadline:
             why = status.error if status and failed else f"not available after {timeout:.0f} s"
@@ -129,12 +146,6 @@ def carry_out(move: Move, client: CaptionClient, timeout: float) -> None:
                 "What was served before still is."
             )
         time.sleep(0.2)
-    try:
-        client.reload(move.result)
-    except ServingError as error:
-        raise PromotionError(
-            f"The server refused to serve {move.model} version {move.version}: {error}"
-        ) from error
 
 
 def _move(
@@ -163,7 +174,7 @@ def _move(
     model.version_labels.update(
         {label: number for label, number in labels.items() if number in versions}
     )
-    return Move(name, version, preparation, result, pinned=keep is not None)
+    return Move(name, version, config, preparation, result, pinned=keep is not None)
 
 
 def _serve_only(model: Any, versions: set[int]) -> None:

@@ -104,8 +104,9 @@ def test_a_version_that_does_not_load_is_not_promoted() -> None:
     move = plan_promotion(_config(stable=2), "captioner", [2, 3], "stable")
     with pytest.raises(PromotionError, match="version 3 cannot be served: no such file"):
         carry_out(move, CaptionClient(transport=server), timeout=5)
-    assert server.configs == [move.preparation]
+    assert server.configs == [move.preparation, move.before]
     assert _pins(server.configs[0]) == [2, 3], "what was served before is still loaded"
+    assert _pins(server.configs[1]) is None, "and what is pushed from now on will be"
 
 
 def test_a_refused_configuration_is_told() -> None:
