@@ -178,7 +178,9 @@ class CaptionClient:
 
         Raises:
           ServingError: The server could not be reached in time.
+          ValueError: `in_flight` or `batch_size` is below 1.
         """
+        _check_stream(in_flight, batch_size)
         with ThreadPoolExecutor(in_flight) as pool:
             waiting: collections.deque[Future[list[Caption | ServingError]]] = collections.deque()
             for batch in batched(images, batch_size):
@@ -278,6 +280,7 @@ class AsyncCaptionClient:
         self, images: Iterable[bytes], *, in_flight: int = 8, batch_size: int = 1
     ) -> AsyncIterator[Caption | ServingError]:
         """See `CaptionClient.stream`."""
+        _check_stream(in_flight, batch_size)
         waiting: collections.deque[asyncio.Task[list[Caption | ServingError]]] = collections.deque()
         try:
             for batch in batched(images, batch_size):
@@ -358,6 +361,13 @@ def read_attention(answer: Answer) -> Attention:
     pairs = zip(answer.outputs["tokens"][0], answer.outputs["attention"][0], strict=True)
     kept = [(token, grid) for token, grid in pairs if token]
     return Attention(tuple(token for token, _ in kept), tuple(grid for _, grid in kept))
+
+
+def _check_stream(in_flight: int, batch_size: int) -> None:
+    if in_flight < 1 or batch_size < 1:
+        raise ValueError(
+            f"`in_flight` and `batch_size` must be at least 1. Received: {in_flight}, {batch_size}."
+        )
 
 
 def batched(items: Iterable[_T], size: int) -> Iterator[list[_T]]:

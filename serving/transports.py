@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 from urllib.parse import urlsplit
 
@@ -57,10 +61,8 @@ def connect(url: str) -> Transport:
     Raises:
       ValueError: The URL is none of the allowed forms.
     """
-    scheme, address = _split(url)
-    if scheme.startswith("grpc"):
-        return _GrpcTransport(scheme == "grpcs", address)
-    return _HttpTransport(f"{scheme}://{address}")
+    address = _parse(url)
+    return _GrpcTransport(address) if address.is_grpc else _HttpTransport(address)
 
 
 def connect_async(url: str) -> AsyncTransport:
@@ -69,19 +71,35 @@ def connect_async(url: str) -> AsyncTransport:
     Raises:
       ValueError: The URL is none of the allowed forms.
     """
-    scheme, address = _split(url)
-    if scheme.startswith("grpc"):
-        return _AsyncGrpcTransport(scheme == "grpcs", address)
-    return _AsyncHttpTransport(f"{scheme}://{address}")
+    address = _parse(url)
+    return _AsyncGrpcTransport(address) if address.is_grpc else _AsyncHttpTransport(address)
+
+
+@dataclass(frozen=True)
+class _Address:
+    scheme: str
+    netloc: str
+    is_loopback: bool
+
+    @property
+    def is_grpc(self) -> bool:
+        return self.scheme.startswith("grpc")
+
+    @property
+    def base_url(self) -> str:
+        return f"{self.scheme}://{self.netloc}"
+
+    def channel(self, grpc_api: Any) -> Any:
+        """A channel of `grpc` or `grpc.aio`."""
+        options = [*_CHANNEL_OPTIONS, ("grpc.enable_http_proxy", int(not self.is_loopback))]
+        if self.scheme == "grpcs":
+            return grpc_api.secure_channel(self.netloc, grpc.ssl_channel_credentials(), options)
+        return grpc_api.insecure_channel(self.netloc, options)
 
 
 class _GrpcTransport:
-    def __init__(self, secure: bool, address: str) -> None:
-        self._channel = (
-            grpc.secure_channel(address, grpc.ssl_channel_credentials(), _CHANNEL_OPTIONS)
-            if secure
-            else grpc.insecure_channel(address, _CHANNEL_OPTIONS)
-        )
+    def __init__(self, address: _Address) -> None:
+        self._channel = address.channel(grpc)
         self._predict, self._status, self._reload = _methods(self._channel)
 
     def predict(
@@ -108,12 +126,8 @@ class _GrpcTransport:
 
 
 class _AsyncGrpcTransport:
-    def __init__(self, secure: bool, address: str) -> None:
-        self._channel = (
-            grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(), _CHANNEL_OPTIONS)
-            if secure
-            else grpc.aio.insecure_channel(address, _CHANNEL_OPTIONS)
-        )
+    def __init__(self, address: _Address) -> None:
+        self._channel = address.channel(grpc.aio)
         self._predict, self._status, self._reload = _methods(self._channel)
 
     async def predict(
@@ -140,8 +154,8 @@ class _AsyncGrpcTransport:
 
 
 class _HttpTransport:
-    def __init__(self, base_url: str) -> None:
-        self._client = httpx.Client(base_url=base_url)
+    def __init__(self, address: _Address) -> None:
+        self._client = httpx.Client(base_url=address.base_url, trust_env=not address.is_loopback)
 
     def predict(
         self, target: Target, signature: str, images: Sequence[bytes], timeout: float
@@ -162,16 +176,25 @@ class _HttpTransport:
     def _call(
         self, method: str, path: str, timeout: float, body: bytes | None = None
     ) -> dict[str, Any]:
+        # httpx bounds every single read and write; what trickles in has to be bounded here.
+        deadline = time.monotonic() + timeout
+        content = bytearray()
         try:
-            response = self._client.request(method, path, content=body, timeout=timeout)
+            with self._client.stream(method, path, content=body, timeout=timeout) as response:
+                for chunk in response.iter_bytes():
+                    content += chunk
+                    if time.monotonic() > deadline:
+                        raise httpx.ReadTimeout(f"no whole answer after {timeout:.1f} s")
         except httpx.HTTPError as error:
             _raise_http(error)
-        return wire.read_json(response.status_code, response.content)
+        return wire.read_json(response.status_code, bytes(content))
 
 
 class _AsyncHttpTransport:
-    def __init__(self, base_url: str) -> None:
-        self._client = httpx.AsyncClient(base_url=base_url)
+    def __init__(self, address: _Address) -> None:
+        self._client = httpx.AsyncClient(
+            base_url=address.base_url, trust_env=not address.is_loopback
+        )
 
     async def predict(
         self, target: Target, signature: str, images: Sequence[bytes], timeout: float
@@ -192,18 +215,27 @@ class _AsyncHttpTransport:
     async def _call(
         self, method: str, path: str, timeout: float, body: bytes | None = None
     ) -> dict[str, Any]:
+        call = self._client.request(method, path, content=body, timeout=timeout)
         try:
-            response = await self._client.request(method, path, content=body, timeout=timeout)
-        except httpx.HTTPError as error:
+            response = await asyncio.wait_for(call, timeout)
+        except (httpx.HTTPError, asyncio.TimeoutError) as error:
             _raise_http(error)
         return wire.read_json(response.status_code, response.content)
 
 
-def _split(url: str) -> tuple[str, str]:
+def _parse(url: str) -> _Address:
     parts = urlsplit(url)
     if parts.scheme not in ("grpc", "grpcs", "http", "https") or not parts.hostname:
         raise ValueError(f"A server's URL is {_SCHEMES}. Received: {url!r}.")
-    return parts.scheme, parts.netloc
+    # No proxy of the environment leads to this machine.
+    return _Address(parts.scheme, parts.netloc, _is_loopback(parts.hostname))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _methods(channel: Any) -> list[Any]:
@@ -226,9 +258,10 @@ def _raise_grpc(error: Any) -> NoReturn:
     raise ServingError(error.code().name, error.details() or "") from error
 
 
-def _raise_http(error: httpx.HTTPError) -> NoReturn:
+def _raise_http(error: httpx.HTTPError | asyncio.TimeoutError) -> NoReturn:
     # Predicting changes nothing on the server, so a cut connection is worth another try.
-    code = "DEADLINE_EXCEEDED" if isinstance(error, httpx.TimeoutException) else "UNAVAILABLE"
+    timed_out = isinstance(error, (httpx.TimeoutException, asyncio.TimeoutError))
+    code = "DEADLINE_EXCEEDED" if timed_out else "UNAVAILABLE"
     raise ServingError(code, f"{type(error).__name__}: {error}") from error
 
 

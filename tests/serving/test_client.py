@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import os
+import socket
 import subprocess
 import sys
 import textwrap
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -113,6 +117,61 @@ def test_a_server_that_is_away_is_tried_again_and_then_named(scheme: str) -> Non
     with CaptionClient(url, options=options) as client, pytest.raises(ServingError) as away:
         client.caption(RED)
     assert away.value.code == "UNAVAILABLE"
+
+
+def _ask(url: str) -> None:
+    with CaptionClient(url, options=CallOptions(timeout=0.5)) as client:
+        client.caption(RED)
+
+
+def _ask_in_a_loop(url: str) -> None:
+    async def ask() -> None:
+        async with AsyncCaptionClient(url, options=CallOptions(timeout=0.5)) as client:
+            await client.caption(RED)
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize("ask", [_ask, _ask_in_a_loop])
+def test_an_answer_that_trickles_in_does_not_outlast_the_deadline(
+    ask: Callable[[str], None],
+) -> None:
+    with _trickling_server() as url, pytest.raises(ServingError, match="DEADLINE_EXCEEDED"):
+        ask(url)
+
+
+@contextlib.contextmanager
+def _trickling_server() -> Iterator[str]:
+    """Promises a long answer, and sends it byte by byte, for as long as anybody reads."""
+
+    def work() -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+            while not over.wait(0.05):
+                connection.sendall(b" ")
+
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            over.set()
+            thread.join()
+
+
+def test_a_proxy_is_not_asked_for_this_machine(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_endpoint().port}")
+    with CaptionClient(url, options=CallOptions(attempts=1)) as client:
+        assert client.caption(RED).text == "a captioner scene in red"
+
+
+def test_a_stream_of_nothing_at_a_time_is_refused() -> None:
+    with CaptionClient() as client, pytest.raises(ValueError, match="Received: 8, 0"):
+        list(client.stream([RED], batch_size=0))
 
 
 @pytest.mark.parametrize("url", ["localhost:8500", "ftp://localhost:1", "grpc://"])
