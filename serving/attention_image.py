@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from serving.client import Attention
 
@@ -46,7 +46,7 @@ def draw_panels(image: bytes, attention: Attention) -> list[tuple[Image.Image, s
     """The photograph once for each word, brighter where the model looked, with the word."""
     with Image.open(io.BytesIO(image)) as opened:
         photo = opened.convert("RGB")
-    photo.thumbnail((_PANEL, _PANEL))
+    photo = ImageOps.contain(photo, (_PANEL, _PANEL))  # a small one grows, so that words fit
     pairs = zip(attention.tokens, attention.maps, strict=True)
     return [(overlay(photo, grid), token) for token, grid in pairs]
 

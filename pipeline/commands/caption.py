@@ -60,10 +60,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         with _client(arguments) as client:
-            if len(photos) == 1 and not Path(arguments.photos[0]).is_dir():
+            if [*map(str, photos)] == arguments.photos and len(photos) == 1:
                 return _caption_one(client, photos[0], arguments)
             return _caption_many(client, photos, arguments)
     except ServingError as error:
+        if error.code == "INVALID_ARGUMENT":
+            raise UserError(f"{photos[0]} was refused: {error.message}") from error
         raise UserError(f"{arguments.server or 'The model'} did not answer: {error}") from error
 
 
@@ -133,7 +135,10 @@ def _silence_tensorflow() -> None:
 
 
 def _caption_one(client: Any, photo: Path, arguments: argparse.Namespace) -> int:
-    image = photo.read_bytes()
+    try:
+        image = photo.read_bytes()
+    except OSError as error:
+        raise UserError(str(error)) from error
     captions = client.beams(image) if arguments.beams else (client.caption(image),)
     if not captions[0].text:
         raise UserError(f"{photo} got no caption: it is no JPEG or PNG.")
@@ -178,33 +183,48 @@ def _records(
 ) -> Iterator[dict[str, Any]]:
     from serving.errors import ServingError
 
-    if arguments.beams:
-        for photo in photos:
-            try:
-                captions = client.beams(photo.read_bytes())
-            except (OSError, ServingError) as error:
-                yield {"photo": str(photo), "error": str(error)}
-                continue
-            yield {
-                "photo": str(photo),
-                "captions": [{"caption": c.text, "score": c.score} for c in captions],
-            }
-        return
-    results = client.stream(_contents(photos), in_flight=arguments.in_flight)
-    for photo, result in zip(photos, results, strict=True):
-        if isinstance(result, ServingError):
-            yield {"photo": str(photo), "error": str(result)}
-        elif not result.text:
-            yield {"photo": str(photo), "error": "no JPEG or PNG"}
+    unreadable: dict[Path, OSError] = {}
+    contents = _contents(photos, unreadable)
+    results: Iterator[Any] = (
+        (_beams(client, content) for content in contents)
+        if arguments.beams
+        else ([result] for result in client.stream(contents, in_flight=arguments.in_flight))
+    )
+    for photo, captions in zip(photos, results, strict=True):
+        record: dict[str, Any] = {"photo": str(photo)}
+        best = captions[0]
+        if photo in unreadable:
+            record["error"] = str(unreadable[photo])
+        elif isinstance(best, ServingError):
+            record["error"] = str(best)
+        elif not best.text:
+            record["error"] = "no JPEG or PNG"
         else:
-            record = {"photo": str(photo), "caption": result.text, "score": result.score}
-            yield record if result.version is None else {**record, "version": result.version}
+            if arguments.beams:
+                record["captions"] = [{"caption": c.text, "score": c.score} for c in captions]
+            else:
+                record |= {"caption": best.text, "score": best.score}
+            if best.version is not None:
+                record["version"] = best.version
+        yield record
 
 
-def _contents(photos: Sequence[Path]) -> Iterator[bytes]:
+def _beams(client: Any, image: bytes) -> Sequence[Any]:
+    from serving.errors import ServingError
+
+    try:
+        return tuple(client.beams(image))
+    except ServingError as error:
+        if error.code != "INVALID_ARGUMENT":
+            raise
+        return (error,)
+
+
+def _contents(photos: Sequence[Path], unreadable: dict[Path, OSError]) -> Iterator[bytes]:
     """Files that cannot be read are empty, which no model takes for a photograph."""
     for photo in photos:
         try:
             yield photo.read_bytes()
-        except OSError:
+        except OSError as error:
+            unreadable[photo] = error
             yield b""

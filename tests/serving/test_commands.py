@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -49,7 +50,7 @@ def test_caption_by_the_pushed_model(
         "a cnn_lstm scene in red", "a cnn_lstm scene in red again",
     ]  # fmt: skip
     with Image.open(sheet) as drawn:
-        assert drawn.size == (4 * 64, 2 * (64 + 26))
+        assert drawn.size == (4 * 224, 2 * (224 + 26))
 
 
 def test_a_folder_gives_json_lines_and_names_what_failed(
@@ -71,6 +72,29 @@ def test_a_folder_gives_json_lines_and_names_what_failed(
     assert records["notes.jpg"]["error"] == "no JPEG or PNG"
     assert len(records) == 3
     assert "2 of 3 got no caption" in captured.err
+
+
+@pytest.mark.parametrize("options", [[], ["--beams"]])
+def test_a_list_gives_json_whatever_is_in_it(
+    options: list[str],
+    server: Server,
+    photo: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    notes = photo.parent / "notes.jpg"
+    notes.write_bytes(b"no photograph")
+    names = [str(photo), str(notes), str(photo.parent / "gone.jpg")]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(names)))
+    url = server.endpoint.grpc_url
+    assert cli.main(["caption", "-", "--server", url, *options]) == 1
+
+    lines = capsys.readouterr().out.splitlines()
+    good, text, gone = (json.loads(line, parse_constant=pytest.fail) for line in lines)
+    assert (good["captions"][0] if options else good)["caption"] == "a captioner scene in red"
+    assert good["version"] == 1
+    assert text == {"photo": str(notes), "error": "no JPEG or PNG"}
+    assert "No such file" in gone["error"]
 
 
 @pytest.mark.parametrize(
