@@ -34,6 +34,7 @@ from serving.local.status import (
 
 _LOG = logging.getLogger("captioner.serving")
 
+_MAX_VERSION = 2**63 - 1
 _ANY = re.compile(r"/v1/.*", re.IGNORECASE | re.DOTALL)
 _CHOICE = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _INFERENCE = re.compile(
@@ -196,10 +197,11 @@ class RestApi:
 def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:
     spec = model_pb2.ModelSpec(name=unquote(match["name"]))
     if match["version"]:
-        number = int(match["version"])
-        if number > 2**63 - 1:
+        digits = match["version"].lstrip("0") or "0"
+        # The length first: Python refuses to convert thousands of digits.
+        if len(digits) > len(str(_MAX_VERSION)) or int(digits) > _MAX_VERSION:
             raise invalid_argument(f"Failed to convert version: {match['version']} to numeric.")
-        spec.version.value = number
+        spec.version.value = int(digits)
     elif match["label"]:
         spec.version_label = unquote(match["label"])
     return spec

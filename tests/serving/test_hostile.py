@@ -15,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
+import httpx
 import psutil
 import pytest
 import saved_models
@@ -199,6 +200,13 @@ def _slow_sender(server: Server) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", server.endpoint.rest_api_port))
     connection.sendall(b"POST /v1/models/captioner:predict HTTP/1.1\r\nHost: a\r\n")
     return connection
+
+
+def test_a_version_of_thousands_of_digits_is_no_number(server: Server) -> None:
+    path = f"/v1/models/captioner/versions/{'9' * 5000}"
+    response = httpx.get(server.endpoint.rest_url + path)
+    assert response.status_code == 400
+    assert response.json()["error"].startswith("Failed to convert version: 999")
 
 
 def test_bodies_are_bounded_also_after_decompression(server: Server) -> None:
