@@ -13,7 +13,7 @@ from serving.client import CallOptions, CaptionClient
 from serving.errors import ServingError
 from serving.local.servable import Servable
 from serving.local.status import StatusError
-from serving.wire import Answer, ModelVersion, Target, input_of
+from serving.wire import Answer, ModelVersion, Target, input_of, to_text
 
 
 def open_saved_model(path: Path, *, timeout: float = 600.0) -> CaptionClient:
@@ -58,7 +58,7 @@ class _InProcess:
         except StatusError as error:
             raise ServingError(error.code.name, error.message) from error
         return Answer(
-            {alias: _to_text(array.tolist()) for alias, array in outputs.items()}, self._version
+            {alias: to_text(array.tolist()) for alias, array in outputs.items()}, self._version
         )
 
     def status(self, target: Target, timeout: float) -> list[ModelVersion]:
@@ -69,9 +69,3 @@ class _InProcess:
 
     def close(self) -> None:
         self._servable.close()
-
-
-def _to_text(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_to_text(item) for item in value]
-    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value

@@ -115,6 +115,13 @@ def read_status(response: Any) -> list[ModelVersion]:
     ]
 
 
+def to_text(value: Any) -> Any:
+    """Nested lists as an answer has them: their bytes read as text."""
+    if isinstance(value, list):
+        return [to_text(item) for item in value]
+    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value
+
+
 def predict_path(target: Target) -> str:
     """REST path of predict."""
     return f"{_model_path(target)}:predict"

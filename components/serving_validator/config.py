@@ -30,8 +30,8 @@ class ServingValidatorConfig:
       server: "binary" for `tensorflow_model_server`, "local" for the local model server, "auto"
         for the binary where one is on the PATH and the local server elsewhere.
       max_loading_seconds: How long a server may take to start and to load the model.
-      score_tolerance: Largest difference between a served score and the one the SavedModel gives
-        when called directly.
+      score_tolerance: Largest difference between a served number (score or attention) and the one
+        the SavedModel gives when called directly.
     """
 
     max_latency_p95_ms: Milliseconds | None = None

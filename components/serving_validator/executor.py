@@ -117,14 +117,15 @@ def validate(
             started = time.monotonic()
             server.wait_until_available([_MODEL], config.max_loading_seconds)
             validation.measured["loading_seconds"] = time.monotonic() - started
+            direct = questions.ask_directly(saved_model, examples)
             validation.reasons += questions.ask_about_examples(
-                endpoint, _MODEL, examples, saved_model, config.score_tolerance
+                endpoint, _MODEL, examples, direct, config.score_tolerance
             )
             validation.reasons += questions.ask_hostile_things(endpoint, _MODEL, examples[0].image)
             _measure(server, endpoint, examples, config, validation)
             if server.process.poll() is not None:
                 validation.reasons.append(f"the server ended: {server.log_tail()}")
-    except launcher.ServerError as error:
+    except (launcher.ServerError, questions.WrongFormError) as error:
         validation.reasons.append(str(error))
     except ServingError as error:
         validation.reasons.append(f"the server stopped answering: {error}")

@@ -6,21 +6,38 @@ Every function returns reasons not to bless the model; none is good news.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx
+import numpy as np
 import tensorflow as tf
 
-from serving.client import CallOptions, Caption, CaptionClient
+from serving.client import Attention, CallOptions, Caption, CaptionClient, read_captions
 from serving.errors import ServingError
 from serving.launcher import Endpoint
+from serving.transports import Transport, connect
+from serving.wire import Answer, Target, input_of, to_text
 
+Direct: TypeAlias = Mapping[str, Mapping[str, np.ndarray]]
+Form: TypeAlias = tuple[tf.DType, int]  # data type and rank
+
+_CAPTIONS: dict[str, Form] = {"caption": (tf.string, 1), "score": (tf.float32, 1)}
+_OUTPUTS: dict[str, dict[str, Form]] = {
+    "serving_default": _CAPTIONS,
+    "beams": {"captions": (tf.string, 2), "scores": (tf.float32, 2)},
+    "attention": {"tokens": (tf.string, 2), "attention": (tf.float32, 4)},
+    "serving_examples": _CAPTIONS,
+}
 _ENTRY_POINTS = ("gRPC", "REST")
 # A server that hangs on a hostile request is found out by this deadline, in seconds.
 _OPTIONS = CallOptions(timeout=60, attempts=1)
+
+
+class WrongFormError(Exception):
+    """The model has not the signatures and outputs of a captioner; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -36,31 +53,74 @@ class Example:
     serialized: bytes
 
 
+def ask_directly(saved_model: Path, examples: Sequence[Example]) -> Direct:
+    """What every signature of the SavedModel gives for the examples, without a server.
+
+    Args:
+      saved_model: The model on disk.
+      examples: What is asked, N of them.
+
+    Returns:
+      Arrays by output alias, [N, ...], by signature.
+
+    Raises:
+      WrongFormError: A signature is missing, fails, or gives something else than it should.
+    """
+    signatures = tf.saved_model.load(str(saved_model)).signatures
+    answers: dict[str, dict[str, np.ndarray]] = {}
+    for name, outputs in _OUTPUTS.items():
+        if name not in signatures:
+            raise WrongFormError(
+                f"there is no signature `{name}`, only {', '.join(sorted(signatures))}"
+            )
+        try:
+            answer = signatures[name](**{input_of(name): tf.constant(_asked(name, examples))})
+        except (TypeError, tf.errors.OpError) as error:
+            raise WrongFormError(f"called directly, `{name}` fails: {error}") from error
+        answers[name] = {alias: tensor.numpy() for alias, tensor in answer.items()}
+        _check_form(name, answer, outputs, len(examples))
+    return answers
+
+
 def ask_about_examples(
-    endpoint: Endpoint, model: str, examples: Sequence[Example], saved_model: Path, tolerance: float
+    endpoint: Endpoint, model: str, examples: Sequence[Example], direct: Direct, tolerance: float
 ) -> list[str]:
-    """Captions over gRPC and REST against those of the SavedModel called directly.
+    """Answers over gRPC and REST against those of the SavedModel called directly.
 
     Args:
       endpoint: The server.
       model: Name the model is served under.
       examples: What is asked.
-      saved_model: The same model on disk.
-      tolerance: Largest difference of scores.
+      direct: What `ask_directly` gave for them.
+      tolerance: Largest difference of numbers.
     """
-    expected = _direct_captions(saved_model, examples)
+    # From the signature that takes whole Examples, so that both ways into the model must agree.
+    expected = read_captions(_as_answer(direct["serving_examples"]))
+    images = [example.image for example in examples]
     reasons = []
     for name, client in _clients(endpoint, model):
         with client:
             try:
-                captions = [client.caption(example.image) for example in examples]
+                captions = [client.caption(image) for image in images]
                 reasons += _compare(f"{name}, one by one", captions, expected, tolerance)
-                batch = client.captions([example.image for example in examples])
+                batch = client.captions(images)
                 reasons += _compare(f"{name}, as a batch", batch, expected, tolerance)
-                reasons += _check_beams(name, client, examples[0], expected[0], tolerance)
-                reasons += _check_attention(name, client, examples[0])
+                reasons += _check_beams(name, client.beams(images[0]))
+                reasons += _check_attention(name, client.attention(images[0]))
             except ServingError as error:
                 reasons.append(f"{name}: a real image was answered with {error}")
+    for name, transport in _transports(endpoint):
+        for signature in ("beams", "attention", "serving_examples"):
+            asked = _asked(signature, examples)
+            try:
+                answer = transport.predict(Target(model), signature, asked, _OPTIONS.timeout)
+            except ServingError as error:
+                reasons.append(f"{name}, `{signature}`: {error}")
+                continue
+            reasons += _compare_outputs(
+                f"{name}, `{signature}`", answer.outputs, direct[signature], tolerance
+            )
+        transport.close()
     return reasons
 
 
@@ -135,16 +195,65 @@ def _clients(endpoint: Endpoint, model: str) -> Iterator[tuple[str, CaptionClien
         yield name, CaptionClient(url, model=model, options=_OPTIONS)
 
 
-def _direct_captions(saved_model: Path, examples: Sequence[Example]) -> list[Caption]:
-    """Captions by the signature that takes whole Examples, which is checked on the way."""
-    model = tf.saved_model.load(str(saved_model))
-    answer = model.signatures["serving_examples"](
-        examples=tf.constant([example.serialized for example in examples])
-    )
-    return [
-        Caption(text.decode("utf-8", errors="replace"), float(score))
-        for text, score in zip(answer["caption"].numpy(), answer["score"].numpy(), strict=True)
-    ]
+def _transports(endpoint: Endpoint) -> Iterator[tuple[str, Transport]]:
+    for name, url in zip(_ENTRY_POINTS, (endpoint.grpc_url, endpoint.rest_url), strict=True):
+        yield name, connect(url)
+
+
+def _asked(signature: str, examples: Sequence[Example]) -> list[bytes]:
+    """What a signature takes of the examples."""
+    whole = signature == "serving_examples"
+    return [example.serialized if whole else example.image for example in examples]
+
+
+def _check_form(
+    name: str, answer: Mapping[str, tf.Tensor], outputs: Mapping[str, Form], count: int
+) -> None:
+    if set(answer) != set(outputs):
+        raise WrongFormError(
+            f"signature `{name}` gives {', '.join(sorted(answer))}, "
+            f"not {', '.join(sorted(outputs))}"
+        )
+    for alias, (dtype, rank) in outputs.items():
+        tensor = answer[alias]
+        if tensor.dtype != dtype or tensor.shape.rank != rank or tensor.shape[0] != count:
+            raise WrongFormError(
+                f"output `{alias}` of signature `{name}` is {tensor.dtype.name} {tensor.shape}, "
+                f"not {dtype.name} of rank {rank} with one row for each of {count} images"
+            )
+
+
+def _as_answer(outputs: Mapping[str, np.ndarray]) -> Answer:
+    return Answer({alias: to_text(array.tolist()) for alias, array in outputs.items()})
+
+
+def _compare_outputs(
+    where: str,
+    served: Mapping[str, list[Any]],
+    direct: Mapping[str, np.ndarray],
+    tolerance: float,
+) -> list[str]:
+    """Shapes and values of all outputs of a signature."""
+    if set(served) != set(direct):
+        return [f"{where}: the outputs are {sorted(served)}, called directly {sorted(direct)}"]
+    reasons = []
+    for alias, wanted in sorted(direct.items()):
+        numbers = wanted.dtype != object
+        got = np.array(served[alias], wanted.dtype)
+        if got.shape != wanted.shape:
+            reasons.append(
+                f"{where}: `{alias}` has shape {got.shape}, called directly {wanted.shape}"
+            )
+        elif numbers and not np.allclose(got, wanted, rtol=0, atol=tolerance):
+            reasons.append(
+                f"{where}: `{alias}` is up to {np.abs(got - wanted).max()} from what it is called "
+                f"directly; the tolerance is {tolerance}"
+            )
+        elif not numbers and got.tolist() != to_text(wanted.tolist()):
+            reasons.append(
+                f"{where}: `{alias}` is {got.tolist()}, called directly {to_text(wanted.tolist())}"
+            )
+    return reasons
 
 
 def _compare(
@@ -169,21 +278,14 @@ def _compare(
     return reasons
 
 
-def _check_beams(
-    name: str, client: CaptionClient, example: Example, best: Caption, tolerance: float
-) -> list[str]:
-    beams = client.beams(example.image)
+def _check_beams(name: str, beams: Sequence[Caption]) -> list[str]:
     scores = [beam.score for beam in beams]
-    reasons = []
     if scores != sorted(scores, reverse=True):
-        reasons.append(f"{name}: the beams' scores do not fall: {scores}")
-    if not beams or abs(beams[0].score - best.score) > tolerance:
-        reasons.append(f"{name}: the first beam is not the caption: {beams[:1]}, {best}")
-    return reasons
+        return [f"{name}: the beams' scores do not fall: {scores}"]
+    return []
 
 
-def _check_attention(name: str, client: CaptionClient, example: Example) -> list[str]:
-    attention = client.attention(example.image)
+def _check_attention(name: str, attention: Attention) -> list[str]:
     if not attention.tokens:
         return [f"{name}: the attention has no words"]
     reasons = []

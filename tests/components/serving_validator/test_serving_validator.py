@@ -17,9 +17,11 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.channel_utils import as_channel
 from tfx.utils import proto_utils
 
+from components.serving_validator import executor, questions
 from components.serving_validator.component import ServingValidator
 from components.serving_validator.config import ServingValidatorConfig
 from components.serving_validator.executor import Executor
+from serving.client import Caption, read_captions
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "serving"))
 
@@ -147,19 +149,54 @@ def test_a_model_that_does_not_load_is_not_blessed(examples, tmp_path: Path) -> 
     assert blessing.get_int_custom_property("blessed") == 0
 
 
-def test_wrong_captions_are_found(model, examples, tmp_path: Path) -> None:
+def test_wrong_answers_are_found(model, examples) -> None:
     """The comparison with the SavedModel called directly is not an empty one."""
-    from components.serving_validator import executor, questions
-    from serving.client import Caption
-
     two = executor.read_examples(examples, "test", 2)
-    direct = questions._direct_captions(Path(model.uri) / "Format-Serving", two)
-    assert questions._compare("here", direct, direct, 1e-3) == []
+    direct = questions.ask_directly(Path(model.uri) / "Format-Serving", two)
+    captions = read_captions(questions._as_answer(direct["serving_examples"]))
+    assert questions._compare("here", captions, captions, 1e-3) == []
 
-    wrong = [Caption("another", direct[0].score), Caption(direct[1].text, direct[1].score - 1)]
-    reasons = questions._compare("here", wrong, direct, 1e-3)
+    wrong = [
+        Caption("another", captions[0].score),
+        Caption(captions[1].text, captions[1].score - 1),
+    ]
+    reasons = questions._compare("here", wrong, captions, 1e-3)
     assert "'another', called directly 'a v1 scene in red'" in reasons[0]
     assert "the tolerance is 0.001" in reasons[1]
+
+    beams = questions._as_answer(direct["beams"]).outputs
+    assert questions._compare_outputs("here", beams, direct["beams"], 1e-3) == []
+    cut = {alias: rows[:1] for alias, rows in beams.items()}
+    reasons = questions._compare_outputs("here", cut, direct["beams"], 1e-3)
+    assert "`captions` has shape (1, 2), called directly (2, 2)" in reasons[0]
+    low = {**beams, "scores": [[-9.0, -9.0], [-9.0, -9.0]]}
+    (reason,) = questions._compare_outputs("here", low, direct["beams"], 1e-3)
+    assert reason.startswith("here: `scores` is up to 8.")
+
+
+class OnlyCaptions(tf.Module):
+    """Forgets the scores."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    def caption(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"caption": image_bytes}
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (["serving_default", "beams"], "signature `serving_default` gives caption, not caption, "),
+        (["beams"], "there is no signature `serving_default`, only beams"),
+    ],
+)
+def test_a_model_of_another_form_is_told_in_words(
+    names: list[str], reason: str, examples, tmp_path: Path
+) -> None:
+    module = OnlyCaptions()
+    signatures = dict.fromkeys(names, module.caption)
+    tf.saved_model.save(module, str(tmp_path), signatures=signatures)
+    with pytest.raises(questions.WrongFormError, match=reason):
+        questions.ask_directly(tmp_path, executor.read_examples(examples, "test", 2))
 
 
 @pytest.mark.parametrize(
