@@ -5,7 +5,6 @@ The same files start the `tensorflow_model_server` binary, its Docker image and 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,16 +61,16 @@ class BatchingParameters:
         """Reads TF Serving's text proto; parameters that this class does not know are refused.
 
         Raises:
-          ValueError: An unknown parameter, or a value out of range.
+          ValueError: No such text proto, an unknown parameter, or a value out of range.
         """
-        values = dict(re.findall(r"(\w+)\s*:?\s*\{\s*value\s*:\s*(-?\d+)\s*\}", text))
-        unknown = set(values) - set(vars(cls()))
-        if unknown:
+        try:
+            message = text_format.Parse(text, messages.BatchingParameters())
+        except text_format.ParseError as error:
             raise ValueError(
-                f"Unknown batching parameters: {', '.join(sorted(unknown))}. "
-                f"Known are: {', '.join(vars(cls()))}."
-            )
-        return cls(**{name: int(value) for name, value in values.items()})
+                f"Batching parameters cannot be read: {str(error).rstrip('.')}. "
+                f"Known are: {', '.join(vars(cls()))}, each as `name {{ value: 1 }}`."
+            ) from error
+        return cls(**{field.name: value.value for field, value in message.ListFields()})
 
 
 NO_BATCHING = BatchingParameters()
@@ -189,6 +188,20 @@ def loaded_versions(model: Any, versions: Sequence[int]) -> list[int]:
     if policy.WhichOneof("policy_choice") == "specific":
         return [version for version in policy.specific.versions if version in versions]
     return sorted(versions)[-(policy.latest.num_versions or 1) :]
+
+
+def read_metrics_path(path: Path) -> str:
+    """Path of the Prometheus page that a `monitoring.config` asks for; empty for none.
+
+    Raises:
+      ValueError: It is no MonitoringConfig.
+    """
+    try:
+        config = text_format.Parse(path.read_text(encoding="utf-8"), messages.MonitoringConfig())
+    except text_format.ParseError as error:
+        raise ValueError(f"{path} is no tensorflow.serving.MonitoringConfig: {error}") from error
+    prometheus = config.prometheus_config
+    return (prometheus.path or METRICS_PATH) if prometheus.enable else ""
 
 
 def _write(path: Path, text: str) -> None:

@@ -78,6 +78,15 @@ _MESSAGES: dict[str, tuple[str, ...]] = {
     "ModelServerConfig": ("oneof config ModelConfigList model_config_list = 1",),
     "ReloadConfigRequest": ("ModelServerConfig config = 1",),
     "ReloadConfigResponse": ("Status status = 1",),
+    # The parameters that `serving.config.BatchingParameters` knows.
+    "BatchingParameters": (
+        "Int64Value max_batch_size = 1",
+        "Int64Value batch_timeout_micros = 2",
+        "Int64Value max_enqueued_batches = 3",
+        "Int64Value num_batch_threads = 4",
+    ),
+    "PrometheusConfig": ("bool enable = 1", "string path = 2"),
+    "MonitoringConfig": ("PrometheusConfig prometheus_config = 1",),
 }
 
 
@@ -136,8 +145,10 @@ def _set_type(field: descriptor_pb2.FieldDescriptorProto, type_name: str) -> Non
 
 _CLASSES: dict[str, Any] = message_factory.GetMessages([_file_descriptor()])
 
+BatchingParameters = _CLASSES[f"{PACKAGE}.BatchingParameters"]
 GetModelStatusRequest = _CLASSES[f"{PACKAGE}.GetModelStatusRequest"]
 GetModelStatusResponse = _CLASSES[f"{PACKAGE}.GetModelStatusResponse"]
+MonitoringConfig = _CLASSES[f"{PACKAGE}.MonitoringConfig"]
 ModelConfig = _CLASSES[f"{PACKAGE}.ModelConfig"]
 ModelServerConfig = _CLASSES[f"{PACKAGE}.ModelServerConfig"]
 PredictRequest = _CLASSES[f"{PACKAGE}.PredictRequest"]

@@ -6,14 +6,13 @@ import argparse
 import asyncio
 import logging
 import os
-import re
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from serving.config import METRICS_PATH, BatchingParameters
+from serving.config import BatchingParameters, read_metrics_path
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -84,6 +83,7 @@ def _options(arguments: argparse.Namespace):
 
     from serving.local import server
 
+    monitoring = arguments.monitoring_config_file
     if arguments.model_config_file:
         config = server.read_config(arguments.model_config_file)
     elif arguments.model_base_path:
@@ -106,7 +106,7 @@ def _options(arguments: argparse.Namespace):
             arguments.allow_version_labels_for_unavailable_models
         ),
         batching=_batching(arguments),
-        metrics_path=_metrics_path(arguments.monitoring_config_file),
+        metrics_path=read_metrics_path(monitoring) if monitoring else "",
         max_request_bytes=arguments.max_request_bytes,
         max_concurrent_requests=arguments.max_concurrent_requests,
         shutdown_seconds=arguments.shutdown_seconds,
@@ -125,16 +125,6 @@ def _batching(arguments: argparse.Namespace) -> BatchingParameters:
     if not arguments.enable_batching:
         return BatchingParameters()
     return BatchingParameters.from_text(file.read_text(encoding="utf-8") if file else "")
-
-
-def _metrics_path(file: Path | None) -> str:
-    if file is None:
-        return ""
-    text = file.read_text(encoding="utf-8")
-    if not re.search(r"enable\s*:\s*true", text):
-        return ""
-    path = re.search(r'path\s*:\s*["\']([^"\']*)["\']', text)
-    return path[1] if path else METRICS_PATH
 
 
 if __name__ == "__main__":

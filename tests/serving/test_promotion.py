@@ -139,6 +139,24 @@ def test_the_configuration_on_disk_is_kept_as_far_as_it_still_fits(tmp_path: Pat
     assert dict(kept["cnn_lstm"].version_labels) == {"stable": 1, "canary": 1}
 
 
+@pytest.mark.parametrize(
+    ("text", "metrics_path"),
+    [
+        ('prometheus_config { enable: true path: "/metrics" }', "/metrics"),
+        ("prometheus_config { enable: true }", config.METRICS_PATH),
+        ('prometheus_config { path: "/metrics" }', ""),
+        ("# prometheus_config { enable: true }", ""),
+    ],
+)
+def test_monitoring_is_what_its_file_says(text: str, metrics_path: str, tmp_path: Path) -> None:
+    file = tmp_path / "monitoring.config"
+    file.write_text(text)
+    assert config.read_metrics_path(file) == metrics_path
+    file.write_text("prometheus: yes")
+    with pytest.raises(ValueError, match=r"no tensorflow\.serving\.MonitoringConfig"):
+        config.read_metrics_path(file)
+
+
 def test_an_empty_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no model"):
         config.generate(tmp_path)

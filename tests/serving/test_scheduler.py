@@ -112,7 +112,10 @@ def test_stopping_finishes_the_queue(servable) -> None:
 
 def test_parameters_survive_their_text_form() -> None:
     assert BatchingParameters.from_text(BATCHING.to_text()) == BATCHING
-    with pytest.raises(ValueError, match="Unknown batching parameters: speed"):
+    assert BatchingParameters.from_text("# max_batch_size { value: 3 }\n") == BatchingParameters()
+    with pytest.raises(ValueError, match=r'no field named "speed"\. Known are: max_batch_size'):
         BatchingParameters.from_text("speed { value: 3 }")
+    with pytest.raises(ValueError, match="cannot be read"):
+        BatchingParameters.from_text("max_batch_size: 8")
     with pytest.raises(ValueError, match="`max_batch_size` must be at least 1"):
         BatchingParameters(max_batch_size=0)
