@@ -207,6 +207,22 @@ def stop(process: subprocess.Popen[bytes], patience: float = 40.0) -> None:
         process.wait()
 
 
+def check_free(endpoint: Endpoint) -> None:
+    """Looks whether nobody listens where a server is to be started.
+
+    Whoever does might serve models of the same names, and be taken for the new server.
+
+    Raises:
+      ServerError: A port is taken, or the address is not one of this machine.
+    """
+    for port in (endpoint.port, endpoint.rest_api_port):
+        try:
+            with socket.create_server((endpoint.host, port)):
+                pass
+        except OSError as error:
+            raise ServerError(f"Cannot listen on {endpoint.host}:{port}: {error}") from error
+
+
 def free_endpoint() -> Endpoint:
     """An endpoint on loopback whose ports nobody listens on."""
     with socket.socket() as first, socket.socket() as second:

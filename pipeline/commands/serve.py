@@ -23,7 +23,7 @@ Ask it with `captioner caption photo.jpg --server http://127.0.0.1:8501`.
 _WORDS = {
     "binary": "tensorflow_model_server, from the PATH",
     "docker": "TensorFlow Serving in Docker",
-    "local": "the local model server (no tensorflow_model_server and no Docker here)",
+    "local": "the local model server (no tensorflow_model_server on the PATH, no Docker daemon)",
 }
 
 
@@ -65,6 +65,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.print_command:
         print(shlex.join(argv))
         return 0
+    try:
+        launcher.check_free(endpoint)
+    except launcher.ServerError as error:
+        raise UserError(f"{error}. --port and --rest-port choose others.") from error
     words = "the local model server" if arguments.server == "local" else _WORDS[kind]
     print(f"serving {serving_dir} with {words}; end it with Ctrl-C", flush=True)
     return _run(argv, endpoint, sorted(config.find_models(serving_dir)))

@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 import saved_models
+import yaml
 from PIL import Image
 
 from pipeline import cli
 from serving import config, launcher
 from serving.launcher import Server, free_endpoint
 
+DEPLOY = Path(launcher.__file__).with_name("deploy")
 README = Path(__file__).resolve().parents[2] / "README.md"
 
 
@@ -185,6 +187,27 @@ def test_rollback_and_promote_on_a_running_server(
     assert served.run("promote", "9") == 2
 
 
+def test_a_second_server_does_not_take_the_first_for_itself(
+    server: Server, serving_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken = server.endpoint
+    ports = [f"--port={free_endpoint().port}", f"--rest-port={taken.rest_api_port}"]
+    assert cli.main(["serve", "--server=local", f"--serving-dir={serving_dir}", *ports]) == 2
+    told = capsys.readouterr()
+    assert f"Cannot listen on 127.0.0.1:{taken.rest_api_port}" in told.err
+    assert "ready" not in told.out
+
+
+def test_the_health_check_of_the_compose_file(any_server: Server) -> None:
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
+    _, *command = compose["services"]["captioner"]["healthcheck"]["test"]
+    codes = []
+    for port in (any_server.endpoint.rest_api_port, free_endpoint().port):
+        here = [part.replace("8501", str(port)) for part in command]
+        codes.append(subprocess.run(here, stderr=subprocess.DEVNULL, timeout=60).returncode)
+    assert codes == [0, 1]
+
+
 def test_the_curl_line_of_the_readme(any_server: Server, photo: Path) -> None:
     line = re.search(r"^.*curl .*:predict.*$", README.read_text(encoding="utf-8"), re.MULTILINE)
     assert line is not None
@@ -222,9 +245,8 @@ def test_a_server_that_is_not_here_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_start_scripts_are_the_same_server(serving_dir: Path) -> None:
     """The scripts for hands and the command for `captioner serve` may not drift apart."""
-    deploy = Path(launcher.__file__).with_name("deploy")
-    script = (deploy / "start_model_server.sh").read_text(encoding="utf-8")
-    compose = (deploy / "compose.yaml").read_text(encoding="utf-8")
+    script = (DEPLOY / "start_model_server.sh").read_text(encoding="utf-8")
+    compose = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
     assert launcher.DOCKER_IMAGE in compose
     for flag in launcher.command("binary", serving_dir, launcher.Endpoint())[3:]:
         name, value = flag.split("=")
