@@ -164,10 +164,15 @@ def test_models_are_read_from_where_the_pipeline_pushes_them() -> None:
     )
     paths = {model.name: model.base_path for model in models.model_config_list.config}
     assert paths == {serving_config.CHAMPION: f"{mount['mountPath']}/{serving_config.CHAMPION}"}
-    storage = by_kind("serving/kserve")["InferenceService"]["spec"]["predictor"]["model"]
-    assert storage["storageUri"] == (
+    model = by_kind("serving/kserve")["InferenceService"]["spec"]["predictor"]["model"]
+    assert model["storageUri"] == (
         f"pvc://{settings.volume_claim}/{mount['subPath']}/{serving_config.CHAMPION}"
     )
+    # One version of TF Serving, whoever runs it, and the one that validated the model.
+    version = model["runtimeVersion"]
+    assert pod["containers"][0]["image"] == f"tensorflow/serving:{version}"
+    dockerfile = (MANIFESTS / "Dockerfile").read_text(encoding="utf-8")
+    assert f"ARG TF_SERVING_IMAGE=tensorflow/serving:{version}\n" in dockerfile
 
 
 def test_configuration_is_that_of_the_serving_room() -> None:
