@@ -26,7 +26,11 @@ class DecoderConfig:
       attention: How the image is looked at: "none" (features only as initial state), or
         attention over the feature grid at every word.
       attention_heads: Heads of dot-product attention; must divide `units`.
+      gate: Whether each word decides how much of what it sees in the image counts.
+      layer_norm: Whether recurrent output and context are normalised before the output layers.
       tie_embeddings: Whether the word embeddings are also the output weights.
+      word_vectors: File of word vectors, in GloVe's text form, that the word embeddings start from;
+        None for random ones. TFX's cache knows its name and not its content.
       dropout: Share of inputs and outputs dropped while training.
     """
 
@@ -35,7 +39,10 @@ class DecoderConfig:
     embedding_dim: Positive = 256
     attention: Literal["none", "additive", "dot_product"] = "dot_product"
     attention_heads: Positive = 4
+    gate: bool = False
+    layer_norm: bool = False
     tie_embeddings: bool = True
+    word_vectors: str | None = None
     dropout: Share = 0.5
 
 
@@ -55,11 +62,14 @@ class SelfCriticalConfig:
       epochs: Passes over the images of the train split; 0 leaves the stage out.
       learning_rate: Learning rate, constant.
       samples: Captions drawn per image; the reward of each is compared with the others' mean.
+      cross_entropy_share: Share of teacher forcing in the loss, which keeps a small photo set from
+        being learned by heart (Paulus et al., 2018, section 3.2, https://arxiv.org/abs/1705.04304).
     """
 
     epochs: Annotated[int, Field(ge=0)] = 0
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     samples: Annotated[int, Field(ge=2)] = 5
+    cross_entropy_share: Share = 0.0
 
 
 @dataclass(frozen=True, config=STRICT)

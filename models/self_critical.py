@@ -56,19 +56,26 @@ class SelfCriticalSteps:
                 seed=seed,
             )
 
-        def update(inputs: tf.Tensor, token_ids: tf.Tensor, advantages: tf.Tensor) -> None:
-            rows = tf.shape(token_ids)[0]
-            batch = {
-                "inputs": inputs,
+        share = config.cross_entropy_share
+
+        def update(
+            references: dict[str, tf.Tensor], token_ids: tf.Tensor, advantages: tf.Tensor
+        ) -> None:
+            drawn = {
+                "inputs": references["inputs"],
                 "token_ids": token_ids,
-                "image_index": tf.range(rows) // config.samples,
+                "image_index": tf.range(tf.shape(token_ids)[0]) // config.samples,
             }
             with tf.GradientTape() as tape:
-                # The distribution that the captions were drawn from: without dropout, and without
-                # the tokens that are never drawn. Unlikely captions being long ones, their low
-                # rewards would otherwise give all probability to the unknown word.
-                loss_sum, tokens = captioner.cross_entropy(batch, weights=advantages, never=NEVER)
-                loss = loss_sum / tokens
+                # Without the tokens that are never drawn: unlikely captions being long ones, their
+                # low rewards would otherwise give all probability to the unknown word.
+                loss_sum, tokens = captioner.cross_entropy(
+                    drawn, training=True, weights=advantages, never=NEVER
+                )
+                loss = (1.0 - share) * loss_sum / tokens
+                if share:
+                    loss_sum, tokens = captioner.cross_entropy(references, training=True)
+                    loss += share * loss_sum / tokens
             variables = captioner.trainable_variables
             optimizer.apply(tape.gradient(loss, variables), variables)
 
@@ -76,7 +83,7 @@ class SelfCriticalSteps:
         ids_spec, rows_spec = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None])
         self._draw = tf.function(draw, input_signature=[inputs_spec, seed_spec], autograph=False)
         self._update = tf.function(
-            update, input_signature=[inputs_spec, ids_spec, rows_spec], autograph=False
+            update, input_signature=[train.batch_spec, ids_spec, rows_spec], autograph=False
         )
 
     def __call__(
@@ -100,5 +107,5 @@ class SelfCriticalSteps:
         others = (by_image.sum(axis=1, keepdims=True) - by_image) / (samples - 1)
         token_ids = np.pad(drawn, [[0, 0], [1, 0]], constant_values=START_ID)
         advantages = (by_image - others).reshape(-1).astype(np.float32)
-        self._update(batch["inputs"], token_ids, advantages)
+        self._update(batch, token_ids, advantages)
         return tf.constant(rewards.sum(), tf.float32), tf.constant(len(rewards), tf.float32)

@@ -9,13 +9,15 @@ import keras
 
 from models.captioner import build_captioner
 from models.checkpoints import training_key
-from models.config import RunConfig
+from models.config import DecoderConfig, RunConfig
 from models.data import CaptionData, read_features, read_pixels
 from models.data_config import parse, to_plain
+from models.decoders.recurrent import RecurrentDecoder
 from models.encoders import Encoder, build_encoder
 from models.export import export
 from models.training import CaptionerTraining
-from models.vocabulary import load_vocabulary
+from models.vocabulary import Vocabulary, load_vocabulary
+from models.word_vectors import read_word_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +47,7 @@ def run_fn(fn_args: FnArgs) -> None:
     # Built even when frozen: weights that are missing must show now and not at the export.
     encoder = build_encoder(run.model.encoder)
     captioner = build_captioner(run.model, encoder, vocabulary.size)
+    _start_from_word_vectors(captioner.decoder, run.model.decoder, vocabulary)
 
     train = _read(fn_args.train_files, run, encoder)
     val = _read(fn_args.eval_files, run, encoder)
@@ -78,6 +81,17 @@ def run_fn(fn_args: FnArgs) -> None:
         training={"key": key, "best_epoch": progress.best_epoch, **progress.best},
     )
     training.checkpoint.remove()
+
+
+def _start_from_word_vectors(
+    decoder: RecurrentDecoder, config: DecoderConfig, vocabulary: Vocabulary
+) -> None:
+    if config.word_vectors is None:
+        return
+    ids = {word: number for number, word in enumerate(vocabulary.tokens)}
+    vectors = read_word_vectors(config.word_vectors, ids, config.embedding_dim)
+    logger.info("word vectors of %d of %d words: %s", len(vectors), len(ids), config.word_vectors)
+    decoder.start_from({ids[word]: vector for word, vector in vectors.items()})
 
 
 def _read(patterns: Sequence[str], run: RunConfig, encoder: Encoder) -> CaptionData:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
@@ -44,6 +46,10 @@ class RecurrentDecoder(keras.layers.Layer):
       embedding_dim: Width of the word embeddings.
       attention: "none", "additive" or "dot_product".
       attention_heads: Heads of the dot-product attention.
+      gate: Whether each word decides, channel by channel, how much of what it sees in the image
+        counts; words such as "of" need nothing of it (Xu et al., 2015, section 4.2.1,
+        https://arxiv.org/abs/1502.03044). Attention weights still sum to one.
+      layer_norm: Whether recurrent output and context are normalised before the output layers.
       tie_embeddings: Whether the output weights are the word embeddings.
       dropout: Share of features, word embeddings and outputs dropped while training.
     """
@@ -56,6 +62,8 @@ class RecurrentDecoder(keras.layers.Layer):
         embedding_dim: int = 256,
         attention: str = "dot_product",
         attention_heads: int = 4,
+        gate: bool = False,
+        layer_norm: bool = False,
         tie_embeddings: bool = True,
         dropout: float = 0.5,
         **kwargs: Any,
@@ -67,6 +75,8 @@ class RecurrentDecoder(keras.layers.Layer):
         self.embedding_dim = embedding_dim
         self.attention = attention
         self.attention_heads = attention_heads
+        self.gate = gate
+        self.layer_norm = layer_norm
         self.tie_embeddings = tie_embeddings
         self.dropout = dropout
         # Of the factors of matrix products while training; `CaptionerTraining` sets it.
@@ -96,6 +106,14 @@ class RecurrentDecoder(keras.layers.Layer):
             "additive": lambda: AdditiveAttention(units, name="attention"),
             "dot_product": lambda: DotProductAttention(units, attention_heads, name="attention"),
         }[attention]()
+        self.context_gate = (
+            keras.layers.Dense(units, activation="sigmoid", name="gate")
+            if gate and attention != "none"
+            else None
+        )
+        self.output_norm = (
+            keras.layers.LayerNormalization(name="output_norm") if layer_norm else None
+        )
         self.output_projection = keras.layers.Dense(
             embedding_dim, activation="tanh", name="output_projection"
         )
@@ -121,6 +139,8 @@ class RecurrentDecoder(keras.layers.Layer):
             embedding_dim=config.embedding_dim,
             attention=config.attention,
             attention_heads=config.attention_heads,
+            gate=config.gate,
+            layer_norm=config.layer_norm,
             tie_embeddings=config.tie_embeddings,
             dropout=config.dropout,
             name="decoder",
@@ -139,6 +159,10 @@ class RecurrentDecoder(keras.layers.Layer):
         if self.grid_attention is not None:
             self.grid_attention.build(states, states)
             combined *= 2
+        if self.context_gate is not None:
+            self.context_gate.build(states)
+        if self.output_norm is not None:
+            self.output_norm.build((None, None, combined))
         self.output_projection.build((None, None, combined))
         if self.output_layer is not None:
             self.output_layer.build((None, self.embedding_dim))
@@ -147,6 +171,24 @@ class RecurrentDecoder(keras.layers.Layer):
                 shape=(self.vocabulary_size,), initializer="zeros", name="output_bias"
             )
         self.built = True
+
+    def start_from(self, vectors: Mapping[int, np.ndarray]) -> None:
+        """Sets word embeddings to known word vectors.
+
+        A vector fills the first dimensions of its word's embedding, scaled to the length that
+        embeddings start with; further dimensions and other words keep what they have.
+
+        Args:
+          vectors: float [d] by token id, with d at most `embedding_dim`.
+        """
+        table = self.embedding.embeddings.numpy()
+        ids = sorted(vectors)
+        known = np.stack([vectors[token] for token in ids]).astype(np.float32)
+        known -= known.mean(axis=0)
+        width = known.shape[1]
+        known *= self.embedding_dim**-0.5 / known.std()
+        table[ids, :width] = known
+        self.embedding.embeddings.assign(table)
 
     def remember(self, features: Any, training: bool = False) -> Memory:
         """Prepares images for decoding.
@@ -227,6 +269,8 @@ class RecurrentDecoder(keras.layers.Layer):
           training: Whether dropout is on.
         """
         dtype = self._dtype_of_products(training)
+        if self.output_norm is not None:
+            hidden = self.output_norm(hidden)
         hidden = dense(self.output_projection, hidden, dtype)
         hidden = self.output_dropout(hidden, training=training)
         if self.output_layer is not None:
@@ -254,6 +298,8 @@ class RecurrentDecoder(keras.layers.Layer):
         if self.grid_attention is None:
             return outputs, None
         context, weights = self.grid_attention(query, *grid, dtype=dtype)
+        if self.context_gate is not None:
+            context *= dense(self.context_gate, outputs, dtype)
         return ops.concatenate([outputs, context], axis=-1), weights
 
     def get_config(self) -> dict[str, Any]:
@@ -265,6 +311,8 @@ class RecurrentDecoder(keras.layers.Layer):
             "embedding_dim": self.embedding_dim,
             "attention": self.attention,
             "attention_heads": self.attention_heads,
+            "gate": self.gate,
+            "layer_norm": self.layer_norm,
             "tie_embeddings": self.tie_embeddings,
             "dropout": self.dropout,
         }

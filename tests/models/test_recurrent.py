@@ -27,19 +27,22 @@ def _decoder(**kwargs: object) -> RecurrentDecoder:
 
 
 @pytest.mark.parametrize(
-    ("cell", "attention", "tie_embeddings", "weights"),
+    ("cell", "attention", "further", "weights"),
     [
-        ("lstm", "none", True, 13),
-        ("lstm", "additive", True, 20),
-        ("gru", "dot_product", True, 17),
-        ("gru", "none", False, 12),
+        ("lstm", "none", {}, 13),
+        ("lstm", "none", {"gate": True}, 13),
+        ("lstm", "additive", {}, 20),
+        ("lstm", "additive", {"layer_norm": True}, 22),
+        ("gru", "dot_product", {}, 17),
+        ("gru", "dot_product", {"gate": True, "layer_norm": True}, 21),
+        ("gru", "none", {"tie_embeddings": False}, 12),
     ],
 )
 def test_layer(
     run_layer_test: Callable[..., None],
     cell: str,
     attention: str,
-    tie_embeddings: bool,
+    further: dict[str, bool],
     weights: int,
 ) -> None:
     def call(decoder: RecurrentDecoder) -> list[tf.Tensor]:
@@ -50,7 +53,7 @@ def test_layer(
     shapes = [(N, T, 11)] + ([] if attention == "none" else [(N, T, POSITIONS)])
     run_layer_test(
         RecurrentDecoder,
-        {**SIZES, "cell": cell, "attention": attention, "tie_embeddings": tie_embeddings},
+        {**SIZES, "cell": cell, "attention": attention, **further},
         call=call,
         build_shapes=BUILD_SHAPES,
         expected_shapes=shapes,
@@ -62,8 +65,11 @@ def test_layer(
     ("cell", "attention"),
     list(itertools.product(["lstm", "gru"], ["none", "additive", "dot_product"])),
 )
-def test_word_by_word_is_what_was_trained_as_a_whole(cell: str, attention: str) -> None:
-    decoder = _decoder(cell=cell, attention=attention)
+@pytest.mark.parametrize("further", [{}, {"gate": True, "layer_norm": True}])
+def test_word_by_word_is_what_was_trained_as_a_whole(
+    cell: str, attention: str, further: dict[str, bool]
+) -> None:
+    decoder = _decoder(cell=cell, attention=attention, **further)
     memory = decoder.remember(FEATURES)
     whole = decoder.logits(decoder(TOKEN_IDS, memory)[0])
     # Two beams that say the same.
@@ -96,3 +102,17 @@ def test_dropout_is_on_while_training_only() -> None:
 
     np.testing.assert_array_equal(logits(False), logits(False))
     assert not np.allclose(logits(True), logits(True))
+
+
+def test_a_closed_gate_hides_the_image() -> None:
+    decoder = _decoder(gate=True)
+    start = decoder.remember(FEATURES)
+    state = tuple(tf.zeros_like(part) for part in start.state)
+
+    def hidden(features: tf.Tensor) -> tf.Tensor:
+        memory = decoder.remember(features)._replace(state=state)
+        return decoder(TOKEN_IDS, memory)[0]
+
+    assert np.abs(hidden(FEATURES) - hidden(-FEATURES)).max() > 1e-3
+    decoder.context_gate.bias.assign(tf.fill([8], -100.0))
+    np.testing.assert_allclose(hidden(FEATURES), hidden(-FEATURES), atol=1e-6)
