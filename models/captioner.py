@@ -54,11 +54,15 @@ class Captioner(keras.Model):
         Returns:
           float [R, T - 1, hidden width]: the state that predicts each token after the first.
         """
+        memory = self.remember(batch["inputs"], training=training)
+        return self._teach(memory, batch, training)
+
+    def _teach(self, memory: Memory, batch: dict[str, Any], training: bool) -> Any:
         token_ids = batch["token_ids"]
         # What nothing follows predicts nothing: the end of a caption is padding to the decoder.
         token_ids = tf.where(token_ids[:, 1:] != PAD_ID, token_ids[:, :-1], PAD_ID)
-        memory = self.remember(batch["inputs"], training=training)
-        rows = tf.nest.map_structure(lambda part: tf.gather(part, batch["image_index"]), memory)
+        of_image = Memory(memory.state, memory.grid)
+        rows = tf.nest.map_structure(lambda part: tf.gather(part, batch["image_index"]), of_image)
         hidden, _ = self.decoder(token_ids, rows, training=training)
         return hidden
 
@@ -85,12 +89,16 @@ class Captioner(keras.Model):
         Returns:
           Pair of float32 scalars: the sum in nats, and the number of tokens.
         """
-        hidden = self(batch, training=training)
+        memory = self.remember(batch["inputs"], training=training)
+        hidden = self._teach(memory, batch, training)
         targets = batch["token_ids"][:, 1:]
         is_token = targets != PAD_ID
+        images = tf.repeat(batch["image_index"], tf.math.count_nonzero(is_token, axis=1))
         targets = tf.boolean_mask(targets, is_token)
         hidden = tf.boolean_mask(hidden, is_token)
-        logits = tf.cast(self.decoder.logits(hidden, training=training), tf.float32)
+        concepts = tuple(tf.gather(part, images) for part in memory.concepts)
+        logits = self.decoder.logits(hidden, concepts, training=training)
+        logits = tf.cast(logits, tf.float32)
         if never:
             ids = tf.range(tf.shape(logits)[-1])
             logits = tf.where(tf.reduce_any(ids[:, None] == list(never), 1), -1e9, logits)
@@ -101,7 +109,24 @@ class Captioner(keras.Model):
             loss += label_smoothing * (target_logits - tf.reduce_mean(logits, axis=-1))
         if weights is not None:
             loss *= tf.repeat(weights, tf.math.count_nonzero(is_token, axis=1))
-        return tf.reduce_sum(loss), tf.cast(tf.size(targets), tf.float32)
+        loss_sum = tf.reduce_sum(loss)
+        if training and weights is None:
+            for logits in memory.concepts:
+                loss_sum += self.decoder.concepts * _concept_loss(logits, images, targets)
+        return loss_sum, tf.cast(tf.size(targets), tf.float32)
+
+
+def _concept_loss(logits: tf.Tensor, images: tf.Tensor, words: tf.Tensor) -> tf.Tensor:
+    """Binary cross-entropy of which words are said of each image, summed over images and words.
+
+    Args:
+      logits: float [N, vocabulary size].
+      images: int [P], the image of each word.
+      words: int [P].
+    """
+    counts = tf.scatter_nd(tf.stack([images, words], axis=1), tf.ones_like(words), tf.shape(logits))
+    is_said = tf.cast(counts > 0, logits.dtype)
+    return tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(is_said, logits))
 
 
 def build_captioner(config: ModelConfig, encoder: Encoder, vocabulary_size: int) -> Captioner:

@@ -28,6 +28,8 @@ class DecoderConfig:
       attention_heads: Heads of dot-product attention; must divide `units`.
       gate: Whether each word decides how much of what it sees in the image counts.
       layer_norm: Whether recurrent output and context are normalised before the output layers.
+      concepts: Weight in the loss of telling which words are said of the image at all; what is told
+        is added to the scores of the next word. 0 leaves both out.
       tie_embeddings: Whether the word embeddings are also the output weights.
       word_vectors: File of word vectors, in GloVe's text form, that the word embeddings start from;
         None for random ones. TFX's cache knows its name and not its content.
@@ -41,6 +43,7 @@ class DecoderConfig:
     attention_heads: Positive = 4
     gate: bool = False
     layer_norm: bool = False
+    concepts: Annotated[float, Field(ge=0.0)] = 0.0
     tie_embeddings: bool = True
     word_vectors: str | None = None
     dropout: Share = 0.5

@@ -60,15 +60,15 @@ class DecoderSteps:
 
     def __init__(self, decoder: RecurrentDecoder):
         self._decoder = decoder
-        self._grid: tuple[Any, ...] = ()
+        self._memory: Memory
 
     def initial_state(self, inputs: Memory, beam_size: int) -> Any:
-        # The grid is of the image, not of the hypothesis: neither tiled nor reordered.
-        self._grid = inputs.grid
+        # All else is of the image, not of the hypothesis: neither tiled nor reordered.
+        self._memory = inputs
         return tuple(tf.repeat(part[:, None], beam_size, axis=1) for part in inputs.state)
 
     def step(self, token_ids: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
-        return self._decoder.step(token_ids, state, self._grid)
+        return self._decoder.step(token_ids, state, self._memory)
 
 
 def beam_search(model: StepModel, inputs: Any, config: DecodingConfig) -> Hypotheses:

@@ -23,10 +23,13 @@ class Memory(NamedTuple):
     Attributes:
       state: Initial recurrent state, a tuple of [N, units].
       grid: Keys and values of the attention over the grid; empty without attention.
+      concepts: Logits of each word being said of the image, one [N, vocabulary_size]; empty without
+        concepts.
     """
 
     state: tuple[Any, ...]
     grid: tuple[Any, ...]
+    concepts: tuple[Any, ...] = ()
 
 
 @keras.saving.register_keras_serializable("captioner")
@@ -50,6 +53,10 @@ class RecurrentDecoder(keras.layers.Layer):
         counts; words such as "of" need nothing of it (Xu et al., 2015, section 4.2.1,
         https://arxiv.org/abs/1502.03044). Attention weights still sum to one.
       layer_norm: Whether recurrent output and context are normalised before the output layers.
+      concepts: Weight of the concept loss. Where it is positive, a linear layer tells from the mean
+        features which words are said of the image at all, in any order (as in Fang et al., 2015,
+        https://arxiv.org/abs/1411.4952), and its logits, scaled by a learned factor, are added to
+        those of each word: the short road from what is seen to what is said.
       tie_embeddings: Whether the output weights are the word embeddings.
       dropout: Share of features, word embeddings and outputs dropped while training.
     """
@@ -64,6 +71,7 @@ class RecurrentDecoder(keras.layers.Layer):
         attention_heads: int = 4,
         gate: bool = False,
         layer_norm: bool = False,
+        concepts: float = 0.0,
         tie_embeddings: bool = True,
         dropout: float = 0.5,
         **kwargs: Any,
@@ -77,6 +85,7 @@ class RecurrentDecoder(keras.layers.Layer):
         self.attention_heads = attention_heads
         self.gate = gate
         self.layer_norm = layer_norm
+        self.concepts = concepts
         self.tie_embeddings = tie_embeddings
         self.dropout = dropout
         # Of the factors of matrix products while training; `CaptionerTraining` sets it.
@@ -117,6 +126,16 @@ class RecurrentDecoder(keras.layers.Layer):
         self.output_projection = keras.layers.Dense(
             embedding_dim, activation="tanh", name="output_projection"
         )
+        self.concept_layer = (
+            # Nearly all words are not said of an image.
+            keras.layers.Dense(
+                vocabulary_size,
+                bias_initializer=keras.initializers.Constant(-5.0),
+                name="concepts",
+            )
+            if concepts
+            else None
+        )
         self.output_layer = (
             None if tie_embeddings else keras.layers.Dense(vocabulary_size, name="output")
         )
@@ -141,6 +160,7 @@ class RecurrentDecoder(keras.layers.Layer):
             attention_heads=config.attention_heads,
             gate=config.gate,
             layer_norm=config.layer_norm,
+            concepts=config.concepts,
             tie_embeddings=config.tie_embeddings,
             dropout=config.dropout,
             name="decoder",
@@ -163,6 +183,11 @@ class RecurrentDecoder(keras.layers.Layer):
             self.context_gate.build(states)
         if self.output_norm is not None:
             self.output_norm.build((None, None, combined))
+        if self.concept_layer is not None:
+            self.concept_layer.build((None, self.units))
+            self.concept_scale = self.add_weight(
+                shape=(), initializer=keras.initializers.Constant(0.5), name="concept_scale"
+            )
         self.output_projection.build((None, None, combined))
         if self.output_layer is not None:
             self.output_layer.build((None, self.embedding_dim))
@@ -205,9 +230,13 @@ class RecurrentDecoder(keras.layers.Layer):
         grid = self.feature_dropout(grid, training=training)
         mean = ops.mean(grid, axis=1)
         state = tuple(layer(mean) for layer in self.initial_state)
-        if self.grid_attention is None:
-            return Memory(state, ())
-        return Memory(state, tuple(self.grid_attention.project(grid, dtype)))
+        keys_and_values: tuple[Any, ...] = ()
+        if self.grid_attention is not None:
+            keys_and_values = tuple(self.grid_attention.project(grid, dtype))
+        concepts: tuple[Any, ...] = ()
+        if self.concept_layer is not None:
+            concepts = (dense(self.concept_layer, mean, dtype),)
+        return Memory(state, keys_and_values, concepts)
 
     def call(self, token_ids: Any, memory: Memory, training: bool = False) -> tuple[Any, Any]:
         """Teacher forcing: all words of all captions at once.
@@ -240,14 +269,14 @@ class RecurrentDecoder(keras.layers.Layer):
         return self._look(packing.unpack(packed), query, memory.grid, dtype)
 
     def step(
-        self, token_ids: Any, state: tuple[Any, ...], grid: tuple[Any, ...]
+        self, token_ids: Any, state: tuple[Any, ...], memory: Memory
     ) -> tuple[Any, tuple[Any, ...]]:
         """One word of every hypothesis of every image.
 
         Args:
           token_ids: int [N, K], the last words.
           state: Recurrent state, a tuple of [N, K, units].
-          grid: `Memory.grid` of the N images.
+          memory: Of the N images; its state is that before the first word.
 
         Returns:
           Pair of logits, float [N, K, vocabulary_size], and the new state.
@@ -258,14 +287,16 @@ class RecurrentDecoder(keras.layers.Layer):
         output, new_state = self.recurrent.cell(words, flat)
         shape = (batch, beams, self.units)
         output = ops.reshape(output, shape)
-        hidden, _ = self._look(output, self._query(output), grid)
-        return self.logits(hidden), tuple(ops.reshape(part, shape) for part in new_state)
+        hidden, _ = self._look(output, self._query(output), memory.grid)
+        logits = self.logits(hidden, tuple(part[:, None] for part in memory.concepts))
+        return logits, tuple(ops.reshape(part, shape) for part in new_state)
 
-    def logits(self, hidden: Any, training: bool = False) -> Any:
+    def logits(self, hidden: Any, concepts: tuple[Any, ...] = (), training: bool = False) -> Any:
         """Scores of the next word, float [..., vocabulary_size].
 
         Args:
           hidden: float [..., hidden width].
+          concepts: `Memory.concepts` of the image of each hidden state, [..., vocabulary_size].
           training: Whether dropout is on.
         """
         dtype = self._dtype_of_products(training)
@@ -274,11 +305,15 @@ class RecurrentDecoder(keras.layers.Layer):
         hidden = dense(self.output_projection, hidden, dtype)
         hidden = self.output_dropout(hidden, training=training)
         if self.output_layer is not None:
-            return dense(self.output_layer, hidden, dtype)
-        shape = ops.shape(hidden)
-        flat = ops.reshape(hidden, (-1, self.embedding_dim))
-        scores = matmul(flat, self.embedding.embeddings, dtype, transpose_b=True)
-        return ops.reshape(scores + self.output_bias, (*shape[:-1], self.vocabulary_size))
+            scores = dense(self.output_layer, hidden, dtype)
+        else:
+            shape = ops.shape(hidden)
+            flat = ops.reshape(hidden, (-1, self.embedding_dim))
+            scores = matmul(flat, self.embedding.embeddings, dtype, transpose_b=True)
+            scores = ops.reshape(scores + self.output_bias, (*shape[:-1], self.vocabulary_size))
+        for logits in concepts:
+            scores += self.concept_scale * logits
+        return scores
 
     def _embed(self, token_ids: Any) -> Any:
         return self.embedding(token_ids) * self.embedding_dim**0.5
@@ -313,6 +348,7 @@ class RecurrentDecoder(keras.layers.Layer):
             "attention_heads": self.attention_heads,
             "gate": self.gate,
             "layer_norm": self.layer_norm,
+            "concepts": self.concepts,
             "tie_embeddings": self.tie_embeddings,
             "dropout": self.dropout,
         }

@@ -35,6 +35,7 @@ def _decoder(**kwargs: object) -> RecurrentDecoder:
         ("lstm", "additive", {"layer_norm": True}, 22),
         ("gru", "dot_product", {}, 17),
         ("gru", "dot_product", {"gate": True, "layer_norm": True}, 21),
+        ("gru", "dot_product", {"concepts": 0.5}, 20),
         ("gru", "none", {"tie_embeddings": False}, 12),
     ],
 )
@@ -42,12 +43,13 @@ def test_layer(
     run_layer_test: Callable[..., None],
     cell: str,
     attention: str,
-    further: dict[str, bool],
+    further: dict[str, float],
     weights: int,
 ) -> None:
     def call(decoder: RecurrentDecoder) -> list[tf.Tensor]:
-        hidden, weights = decoder(TOKEN_IDS, decoder.remember(FEATURES))
-        outputs = [decoder.logits(hidden)]
+        memory = decoder.remember(FEATURES)
+        hidden, weights = decoder(TOKEN_IDS, memory)
+        outputs = [decoder.logits(hidden, tuple(part[:, None] for part in memory.concepts))]
         return outputs if weights is None else [*outputs, weights]
 
     shapes = [(N, T, 11)] + ([] if attention == "none" else [(N, T, POSITIONS)])
@@ -65,18 +67,19 @@ def test_layer(
     ("cell", "attention"),
     list(itertools.product(["lstm", "gru"], ["none", "additive", "dot_product"])),
 )
-@pytest.mark.parametrize("further", [{}, {"gate": True, "layer_norm": True}])
+@pytest.mark.parametrize("further", [{}, {"gate": True, "layer_norm": True, "concepts": 0.5}])
 def test_word_by_word_is_what_was_trained_as_a_whole(
-    cell: str, attention: str, further: dict[str, bool]
+    cell: str, attention: str, further: dict[str, float]
 ) -> None:
     decoder = _decoder(cell=cell, attention=attention, **further)
     memory = decoder.remember(FEATURES)
-    whole = decoder.logits(decoder(TOKEN_IDS, memory)[0])
+    concepts = tuple(part[:, None] for part in memory.concepts)
+    whole = decoder.logits(decoder(TOKEN_IDS, memory)[0], concepts)
     # Two beams that say the same.
     state = tuple(tf.repeat(part[:, None], 2, axis=1) for part in memory.state)
     for position in range(T):
         last = tf.repeat(TOKEN_IDS[:, position, None], 2, axis=1)
-        logits, state = decoder.step(last, state, memory.grid)
+        logits, state = decoder.step(last, state, memory)
         for beam in range(2):
             np.testing.assert_allclose(logits[:, beam], whole[:, position], rtol=1e-4, atol=1e-5)
 
