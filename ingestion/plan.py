@@ -175,7 +175,7 @@ def read_plan(shard: Shard) -> Iterator[PlannedImage]:
 
 def _reject_what_has_no_split(annotations: Annotations) -> None:
     for image in sorted(annotations.captions.keys() - annotations.splits.keys()):
-        captions = f"{len(annotations.captions[image])} captions"
+        captions = f"captions: {len(annotations.captions[image])}"
         if _is_image_name(annotations.paths.get(image, image)):
             annotations.reject(Reason.IMAGE_WITHOUT_SPLIT, image, annotations.files[0], captions)
         else:

@@ -73,24 +73,25 @@ def rejected_lines(rejected: Iterable[Rejection]) -> str:
 
 def _check_rejected_share(annotations: Annotations, config: IngestConfig) -> None:
     """Counts images that have a split: the rest was not asked for, so it is no sign of damage."""
-    lines = sum(rejection.reason in _BAD_CAPTIONS for rejection in annotations.rejected)
-    images = sum(
-        rejection.reason not in _BAD_CAPTIONS and rejection.what in annotations.splits
+    lines = [rejection for rejection in annotations.rejected if rejection.reason in _BAD_CAPTIONS]
+    images = [
+        rejection
         for rejection in annotations.rejected
-    )
+        if rejection.reason not in _BAD_CAPTIONS and rejection.what in annotations.splits
+    ]
     for kind, rejected, total in (
         ("images", images, len(annotations.splits)),
         ("caption lines", lines, annotations.caption_lines),
     ):
-        share = rejected / max(1, total)
+        share = len(rejected) / max(1, total)
         if share > config.max_rejected_share:
             examples = "".join(
                 f"\n  {rejection.reason.value}: {rejection.what} ({rejection.where}"
                 f"{', ' + rejection.detail if rejection.detail else ''})"
-                for rejection in annotations.rejected[:5]
+                for rejection in rejected[:5]
             )
             raise IngestError(
-                f"{rejected} of {total} {kind} had to be set aside, more than "
+                f"{len(rejected)} of {total} {kind} had to be set aside, more than "
                 f"`max_rejected_share` allows: {share:.3g} > {config.max_rejected_share:g}. "
                 f"The first ones:{examples}"
             )

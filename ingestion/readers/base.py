@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from ingestion import files
@@ -74,6 +74,29 @@ def lines_of(source: str, path: str) -> Iterator[tuple[str, str, str | None]]:
             yield f"{path}:{number}", line.decode("utf-8"), None
         except UnicodeDecodeError as error:
             yield f"{path}:{number}", line.decode("utf-8", "replace"), f"no UTF-8: {error.reason}"
+
+
+def add_captions(
+    found: Annotations,
+    lines: Iterable[tuple[str, str, str | None]],
+    parse: Callable[[str], tuple[str, int, str]],
+) -> None:
+    """Keeps the captions of a text file, and sets the lines aside that cannot be parsed.
+
+    Args:
+      found: Where they go.
+      lines: As `lines_of` yields them.
+      parse: Image, number and text of a line; raises ValueError where it is of another form.
+    """
+    for where, line, problem in lines:
+        try:
+            if problem:
+                raise ValueError(problem)
+            image, number, text = parse(line)
+        except ValueError as error:
+            found.reject_line(line, where, str(error))
+        else:
+            found.add_caption(image, number, text, where)
 
 
 def read_json(source: str, path: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from ingestion import files
 from ingestion.annotations import Annotations
 from ingestion.config import IngestConfig
 from ingestion.errors import IngestError
-from ingestion.readers.base import Reader, find, find_image_folder, lines_of
+from ingestion.readers.base import Reader, add_captions, find, find_image_folder, lines_of
 
 SPLIT_FILES = {
     "train": "Flickr_8k.trainImages.txt",
@@ -46,15 +46,7 @@ class Flickr8kReader(Reader):
             raise IngestError(f"{source} is not of the form {self.name}: needs {self.looked_for}.")
         found = Annotations(files=[tokens, *splits.values()])
         found.image_folders = [find_image_folder(source, IMAGE_FOLDERS)]
-        for where, line, problem in lines_of(source, tokens):
-            try:
-                if problem:
-                    raise ValueError(problem)
-                image, number, text = parse_token_line(line)
-            except ValueError as error:
-                found.reject_line(line, where, str(error))
-                continue
-            found.add_caption(image, number, text, where)
+        add_captions(found, lines_of(source, tokens), parse_token_line)
         read_splits(source, splits, found)
         return found
 

@@ -9,7 +9,14 @@ from ingestion.annotations import Annotations
 from ingestion.config import IngestConfig
 from ingestion.errors import IngestError
 from ingestion.readers import flickr8k
-from ingestion.readers.base import Reader, find, find_image_folder, hashed_share, lines_of
+from ingestion.readers.base import (
+    Reader,
+    add_captions,
+    find,
+    find_image_folder,
+    hashed_share,
+    lines_of,
+)
 
 
 class Flickr8kKaggleReader(Reader):
@@ -31,15 +38,7 @@ class Flickr8kKaggleReader(Reader):
         found.image_folders = [find_image_folder(source, flickr8k.IMAGE_FOLDERS)]
         lines = lines_of(source, "captions.txt")
         next(lines)
-        for where, line, problem in lines:
-            try:
-                if problem:
-                    raise ValueError(problem)
-                image, text = parse_csv_line(line)
-            except ValueError as error:
-                found.reject_line(line, where, str(error))
-                continue
-            found.add_caption(image, 0, text, where)
+        add_captions(found, lines, parse_csv_line)
         splits = flickr8k.find_split_files(source)
         if splits:
             found.files += splits.values()
@@ -78,15 +77,7 @@ class Flickr30kKaggleReader(Reader):
         found.image_folders = [find_image_folder(source, self._IMAGE_FOLDERS)]
         lines = lines_of(source, table)
         next(lines)
-        for where, line, problem in lines:
-            try:
-                if problem:
-                    raise ValueError(problem)
-                image, number, text = parse_bar_line(line)
-            except ValueError as error:
-                found.reject_line(line, where, str(error))
-                continue
-            found.add_caption(image, number, text, where)
+        add_captions(found, lines, parse_bar_line)
         split_by_hash(found, config)
         return found
 
@@ -97,21 +88,23 @@ class Flickr30kKaggleReader(Reader):
         return table
 
 
-def parse_csv_line(line: str) -> tuple[str, str]:
+def parse_csv_line(line: str) -> tuple[str, int, str]:
     """Takes a line of captions.txt apart.
 
     Lines are read one by one, so that a stray quote costs one caption and not all that follow.
     A caption that has commas but no quotes is taken as it stands, since no image name has a comma.
 
     Returns:
-      Image file and caption.
+      Image file, 0 since this form numbers no captions, caption.
 
     Raises:
       ValueError: The line is of another form; says what is missing.
     """
     image, comma, text = line.partition(",")
-    if not (comma and image.strip()):
+    if not comma:
         raise ValueError("no comma between image and caption")
+    if not image.strip():
+        raise ValueError("no image before the comma")
     if text.lstrip().startswith('"'):
         try:
             fields = next(csv.reader([text.strip()], strict=True))
@@ -120,7 +113,7 @@ def parse_csv_line(line: str) -> tuple[str, str]:
         if len(fields) != 1:
             raise ValueError("more than two columns")
         text = fields[0]
-    return image.strip(), text
+    return image.strip(), 0, text
 
 
 def parse_bar_line(line: str) -> tuple[str, int, str]:
@@ -134,7 +127,7 @@ def parse_bar_line(line: str) -> tuple[str, int, str]:
     """
     fields = [field.strip() for field in line.split("|", 2)]
     if len(fields) != 3 or not fields[0]:
-        raise ValueError("less than three columns")
+        raise ValueError("fewer than three columns")
     if not fields[1].isdecimal():
         raise ValueError("no number in the second column")
     return fields[0], int(fields[1]), fields[2]

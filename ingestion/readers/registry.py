@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ingestion import files
 from ingestion.errors import IngestError
 from ingestion.readers.base import Reader
@@ -40,16 +42,20 @@ def choose_reader(source: str, form: str = "auto") -> Reader:
     with_splits = [reader for reader in recognised if reader.has_splits]
     candidates = with_splits or recognised
     if not candidates:
-        looked_for = "\n".join(f"  {reader.name}: {reader.looked_for}" for reader in READERS)
         holds = ", ".join(files.names_in(source)[:12]) or "nothing"
         raise IngestError(
-            f"{source} is no data set of a known form. Looked for:\n{looked_for}\n"
+            f"{source} is no data set of a known form. Looked for:\n{_looked_for(READERS)}\n"
             f"The folder holds: {holds}."
         )
     if len(candidates) > 1:
         names = " and ".join(reader.name for reader in candidates)
         raise IngestError(
-            f"{source} could be {names}, which may not agree. Say which one with `--format`, or "
-            "`data.ingest.format`."
+            f"{source} could be {names}, which may not agree. It holds what was looked for of each:"
+            f"\n{_looked_for(candidates)}\n"
+            "Say which one with `--format`, or `data.ingest.format`."
         )
     return candidates[0]
+
+
+def _looked_for(readers: Iterable[Reader]) -> str:
+    return "\n".join(f"  {reader.name}: {reader.looked_for}" for reader in readers)

@@ -158,11 +158,14 @@ def test_stray_files_and_captions_of_flickr8k(flickr8k: Path, tmp_path: Path) ->
 
 def test_too_much_set_aside_is_fatal_and_writes_nothing(flickr8k: Path, tmp_path: Path) -> None:
     break_images(flickr8k)
+    with (flickr8k / "Flickr8k.token.txt").open("a") as tokens:
+        tokens.write("a.jpg#2\t.\n")
     with pytest.raises(IngestError) as raised:
         ingest(flickr8k, tmp_path / "out", config=IngestConfig(max_rejected_share=0.4))
     assert "6 of 12 images" in str(raised.value)
     assert "0.5 > 0.4" in str(raised.value)
     assert "image_empty: empty.jpg (Images/empty.jpg" in str(raised.value)
+    assert "caption_" not in str(raised.value), "it is images that are too many"
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / ".out.partial").exists()
 
@@ -202,6 +205,18 @@ def test_same_input_gives_the_same_bytes(flickr8k: Path, tmp_path: Path) -> None
     (copy / "Flickr8k.token.txt").write_text("\n".join(shuffled) + "\n")
     ingest(copy, tmp_path / "second", config=TOLERANT)
     assert contents(tmp_path / "first") == contents(tmp_path / "second")
+
+
+def test_another_number_of_workers_gives_the_same_bytes(flickr8k: Path, tmp_path: Path) -> None:
+    break_images(flickr8k)
+    ingest(flickr8k, tmp_path / "one", config=TOLERANT)
+    ingest(
+        flickr8k,
+        tmp_path / "four",
+        config=TOLERANT,
+        beam_pipeline_args=["--direct_num_workers=4", "--direct_running_mode=multi_threading"],
+    )
+    assert contents(tmp_path / "one") == contents(tmp_path / "four")
 
 
 def test_name_of_the_source_is_part_of_the_fingerprint(flickr8k: Path, tmp_path: Path) -> None:

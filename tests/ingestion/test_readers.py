@@ -152,8 +152,11 @@ def test_coco_needs_both_shares(tmp_path: Path) -> None:
 
 def test_two_forms_with_splits_are_ambiguous(flickr8k: Path) -> None:
     datasets.write_karpathy(flickr8k)
-    with pytest.raises(IngestError, match="could be flickr8k and karpathy"):
+    with pytest.raises(IngestError) as raised:
         read(flickr8k)
+    for part in ("could be flickr8k and karpathy", "Flickr8k.token.txt", "dataset_flickr8k.json"):
+        assert part in str(raised.value)
+    assert "results.csv" not in str(raised.value)
     assert read(flickr8k, format="karpathy")[0] == "karpathy"
 
 
@@ -243,6 +246,26 @@ def test_line_of_flickr30k_without_its_second_separator(tmp_path: Path) -> None:
     assert found.rejected[0].where == "flickr30k_images/results.csv:122"
 
 
+@pytest.mark.parametrize(
+    ("line", "detail"),
+    [
+        ("000.jpg", "no comma"),
+        (",A dog .", "no image before the comma"),
+        ('000.jpg,"A "dog" .', "no valid CSV"),
+        ('000.jpg,"A dog .', "no valid CSV"),
+    ],
+)
+def test_bad_line_of_captions_txt(tmp_path: Path, line: str, detail: str) -> None:
+    datasets.write_flickr8k_kaggle(tmp_path, MANY)
+    path = tmp_path / "captions.txt"
+    path.write_text(f"{path.read_text()}{line}\n")
+    _, found = read(tmp_path)
+    assert [(r.reason, r.where) for r in found.rejected] == [
+        (Reason.CAPTION_UNPARSABLE, "captions.txt:122")
+    ]
+    assert detail in found.rejected[0].detail
+
+
 def test_captions_in_any_script_and_with_windows_line_ends(flickr8k: Path) -> None:
     path = flickr8k / "Flickr8k.token.txt"
     text = "\ufeff" + path.read_text() + "a.jpg#2\t一只狗在草地上跑\u2028。\n"
@@ -264,12 +287,12 @@ def test_token_line_round_trip(name: str, number: int, text: str) -> None:
 @given(NAME, TEXT)
 def test_quoted_csv_line_round_trip(name: str, text: str) -> None:
     quoted = text.replace('"', '""')
-    assert parse_csv_line(f'{name},"{quoted}"') == (name, text)
+    assert parse_csv_line(f'{name},"{quoted}"') == (name, 0, text)
 
 
 @given(NAME, TEXT.filter(lambda text: not text.lstrip().startswith('"')))
 def test_unquoted_csv_line_keeps_its_commas(name: str, text: str) -> None:
-    assert parse_csv_line(f"{name},{text}") == (name, text)
+    assert parse_csv_line(f"{name},{text}") == (name, 0, text)
 
 
 @given(NAME, st.integers(0, 99), TEXT)
