@@ -6,11 +6,14 @@ Kubeflow imports a custom type by its TYPE_NAME as a Python path, so each is rea
 
 from tfx.types.artifact import Artifact
 
+STATISTICS_ID = "statistics_id"
+
 
 class DataApproval(Artifact):
     """`approval.json`: what the DataGate looked at, and that nothing was found.
 
-    Custom properties: none. Nodes that must not run on unapproved data depend on it.
+    Custom properties: `statistics_id`, the id of the ExampleStatistics that were approved. Nodes
+    that must not run on unapproved data depend on it.
     """
 
     TYPE_NAME = "components.DataApproval"

@@ -13,19 +13,36 @@ from tfx.components.evaluator import constants
 from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.types import Artifact
 
+from components.artifacts import STATISTICS_ID
+
 ArtifactDict = dict[str, list[Artifact]]
 
 
-class PreviousArtifactStrategy(ResolverStrategy):
-    """Resolves `previous` to the latest artifact made before the one in `current`.
+class PreviousApprovedStatisticsStrategy(ResolverStrategy):
+    """Resolves `statistics` to the latest approved ones made before those in `current`.
 
-    Input keys: `previous` (all candidates) and `current` (one artifact). Where nothing is older,
-    `previous` is empty.
+    What the DataGate refused is no measure of drift: two runs on the same bad data would otherwise
+    be all it takes to get that data through.
+
+    Input keys: `statistics` and `approval` (all there are) and `current` (one artifact). Where no
+    older statistics are approved, `statistics` and `approval` are empty.
     """
 
     def resolve_artifacts(self, store: MetadataStore, input_dict: ArtifactDict) -> ArtifactDict:
-        older = _older(input_dict["previous"], input_dict["current"])
-        return {"previous": older[-1:], "current": input_dict["current"]}
+        approvals = {
+            approval.get_int_custom_property(STATISTICS_ID): approval
+            for approval in input_dict["approval"]
+        }
+        approved = [
+            statistics
+            for statistics in _older(input_dict["statistics"], input_dict["current"])
+            if statistics.id in approvals
+        ][-1:]
+        return {
+            "statistics": approved,
+            "approval": [approvals[statistics.id] for statistics in approved],
+            "current": input_dict["current"],
+        }
 
 
 class PreviousBlessedModelStrategy(ResolverStrategy):

@@ -12,12 +12,13 @@ from tfx.proto import example_gen_pb2, pusher_pb2, trainer_pb2
 from tfx.types import Artifact
 from tfx.types.channel import BaseChannel
 
+from components.artifacts import DataApproval
 from components.caption_evaluator.component import CaptionEvaluator
 from components.data_gate.component import DataGate
 from components.image_featurizer.component import ImageFeaturizer
 from components.model_selector.component import ModelSelector
 from components.pushed_model.component import PushedModel
-from components.resolvers import PreviousArtifactStrategy, PreviousBlessedModelStrategy
+from components.resolvers import PreviousApprovedStatisticsStrategy, PreviousBlessedModelStrategy
 from components.serving_validator.component import ServingValidator
 from models.config import ModelConfig, RunConfig
 from models.data_config import to_plain
@@ -144,7 +145,7 @@ def _data_nodes(
         anomalies=validator.outputs["anomalies"],
         statistics=statistics.outputs["statistics"],
         schema=schema.outputs["schema"],
-        previous_statistics=earlier.outputs["previous"] if earlier else None,
+        previous_statistics=earlier.outputs["statistics"] if earlier else None,
         drift=config.data_gate.drift,
         code_fingerprint=code_fingerprint("components.data_gate.executor"),
     )
@@ -172,10 +173,11 @@ def _data_nodes(
 
 
 def _previous_statistics(statistics: BaseNode) -> BaseNode:
-    """Resolves the statistics of the run before this one."""
+    """Resolves the statistics that the DataGate approved before this run."""
     return tfx.dsl.Resolver(
-        strategy_class=PreviousArtifactStrategy,
-        previous=_all_of(tfx.types.standard_artifacts.ExampleStatistics, statistics.id),
+        strategy_class=PreviousApprovedStatisticsStrategy,
+        statistics=_all_of(tfx.types.standard_artifacts.ExampleStatistics, statistics.id),
+        approval=_all_of(DataApproval, DataGate.__name__),
         current=statistics.outputs["statistics"],
     ).with_id("PreviousStatistics")
 

@@ -34,7 +34,7 @@ class DataGateSpec(ComponentSpec):
 
 
 class DataGate(BaseComponent):
-    """Fails the run when ExampleValidator found anomalies, or data drifted from the last run's.
+    """Fails the run when ExampleValidator found anomalies, or data drifted from the last approved.
 
     TFX's ExampleValidator writes anomalies and succeeds; without a gate, training goes on.
 
@@ -61,9 +61,10 @@ class DataGate(BaseComponent):
           anomalies: ExampleAnomalies of the ExampleValidator.
           statistics: ExampleStatistics the anomalies were found in.
           schema: Schema the data was held against.
-          drift: Feature name to the largest distance allowed to the previous train split.
+          drift: Feature name to the largest distance allowed to the train split approved
+            before.
           code_fingerprint: Hash of the executor's code, part of the cache key.
-          previous_statistics: ExampleStatistics of an earlier run; may resolve to none.
+          previous_statistics: Approved ExampleStatistics of an earlier run; may resolve to none.
         """
         super().__init__(
             DataGateSpec(

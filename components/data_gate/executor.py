@@ -16,6 +16,8 @@ from tfx.dsl.io import fileio
 from tfx.types import Artifact, artifact_utils
 from tfx.utils import io_utils
 
+from components.artifacts import STATISTICS_ID
+
 LOG = logging.getLogger("captioner.data_gate")
 REPORT = "approval.json"
 DRIFT_SPLIT = "train"
@@ -59,13 +61,15 @@ class Executor(BaseExecutor):
             )
         report = {"splits": splits, "anomalies": 0, "compared_with_previous": compared}
         approval = artifact_utils.get_single_instance(output_dict["approval"])
+        statistics = artifact_utils.get_single_instance(input_dict["statistics"])
+        approval.set_int_custom_property(STATISTICS_ID, statistics.id)
         io_utils.write_string_file(
             str(PurePosixPath(approval.uri) / REPORT), json.dumps(report, indent=1)
         )
         LOG.info("data approved: no anomalies in %s", ", ".join(splits))
 
     def _drift(self, input_dict: dict[str, list[Artifact]], drift: dict[str, float]) -> list[str]:
-        """Anomalies of this run's train split against the previous run's."""
+        """Anomalies of this run's train split against that approved before."""
         schema_uri = artifact_utils.get_single_uri(input_dict["schema"])
         schema = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(schema_uri))
         current, previous = (
@@ -77,7 +81,7 @@ class Executor(BaseExecutor):
         anomalies = tfdv.validate_statistics(
             current, with_drift_limits(schema, drift), previous_statistics=previous
         )
-        return _lines(anomalies, f"split {DRIFT_SPLIT}, against the previous run")
+        return _lines(anomalies, f"split {DRIFT_SPLIT}, against the data approved before")
 
 
 def with_drift_limits(schema: schema_pb2.Schema, drift: dict[str, float]) -> schema_pb2.Schema:

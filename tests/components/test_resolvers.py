@@ -1,8 +1,13 @@
 """What was there before, for a given current artifact, never changes."""
 
+import pytest
 from tfx.types import Artifact, standard_artifacts
 
-from components.resolvers import PreviousArtifactStrategy, PreviousBlessedModelStrategy
+from components.artifacts import DataApproval
+from components.resolvers import (
+    PreviousApprovedStatisticsStrategy,
+    PreviousBlessedModelStrategy,
+)
 
 
 def artifact(kind: type[Artifact], artifact_id: int, **properties: int) -> Artifact:
@@ -48,11 +53,31 @@ def test_the_baseline_is_the_latest_blessed_model_before_the_candidate() -> None
     assert resolve_baseline(7, [9, 5, 3, 1, 7], blessings) == [3]
 
 
-def test_previous_statistics_are_the_latest_before_the_current() -> None:
+@pytest.mark.parametrize(
+    ("current", "approved", "expected"),
+    [
+        (2, [2], []),
+        (5, [2], [2]),
+        (8, [2, 5], [5]),
+        (8, [2, 5, 8], [5]),
+        (8, [2], [2]),
+        (8, [], []),
+    ],
+)
+def test_previous_statistics_are_the_latest_approved_before_the_current(
+    current: int, approved: list[int], expected: list[int]
+) -> None:
     kind = standard_artifacts.ExampleStatistics
-    everything = [artifact(kind, number) for number in (8, 2, 5)]
-    for current, expected in ((2, []), (5, [2]), (8, [5])):
-        resolved = PreviousArtifactStrategy().resolve_artifacts(
-            None, {"previous": list(everything), "current": [artifact(kind, current)]}
-        )
-        assert [found.id for found in resolved["previous"]] == expected
+    resolved = PreviousApprovedStatisticsStrategy().resolve_artifacts(
+        None,
+        {
+            "statistics": [artifact(kind, number) for number in (8, 2, 5)],
+            "approval": [
+                artifact(DataApproval, 20 + number, statistics_id=number) for number in approved
+            ],
+            "current": [artifact(kind, current)],
+        },
+    )
+    assert [found.id for found in resolved["statistics"]] == expected
+    assert [found.id - 20 for found in resolved["approval"]] == expected
+    assert [found.id for found in resolved["current"]] == [current]

@@ -16,7 +16,7 @@ from tfx.utils import io_utils
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
 import schema as schema_room
-from components.artifacts import DataApproval
+from components.artifacts import STATISTICS_ID, DataApproval
 from components.data_gate.executor import REPORT, DataAnomalyError, Executor, with_drift_limits
 from tests.artifacts import make_artifact, raw_example
 
@@ -58,6 +58,7 @@ def pass_gate(
         {"approval": [approval]},
         {"drift": json.dumps(drift or {}), "code_fingerprint": ""},
     )
+    assert approval.get_int_custom_property(STATISTICS_ID) == statistics.id
     return json.loads((folder / "approval" / REPORT).read_text())
 
 
@@ -93,7 +94,9 @@ def test_drift_beyond_the_limit_stops_and_within_it_passes(tmp_path: Path) -> No
     mixed = [raw_example()] * 7 + [raw_example(image__source=[b"coco"])] * 3
     previous = statistics_of(tmp_path / "previous", train=flickr)
     current = statistics_of(tmp_path / "current", train=mixed)
-    with pytest.raises(DataAnomalyError, match="against the previous run, feature image/source"):
+    with pytest.raises(
+        DataAnomalyError, match="against the data approved before, feature image/source"
+    ):
         pass_gate(tmp_path / "strict", current, previous, {"image/source": 0.2})
     report = pass_gate(tmp_path / "lax", current, previous, {"image/source": 0.4})
     assert report["compared_with_previous"] is True
