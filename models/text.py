@@ -12,8 +12,9 @@ import tensorflow as tf
 # vowel mark of Japanese is not in a script's own class.
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\x{30FC}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _UNSPACED_TOKEN = rf"([{_UNSPACED}]\p{{M}}*)"
-# Joiners keep Persian and Indic words whole.
-_LETTERS = r"[\p{L}\p{M}\p{N}\x{200C}\x{200D}]+"
+# Joiners keep Persian and Indic words whole. No word begins with one, or with a mark: those in
+# front are what is left of an emoji.
+_LETTERS = r"[\p{L}\p{N}][\p{L}\p{M}\p{N}\x{200C}\x{200D}]*"
 _WORD = rf"{_LETTERS}(?:['-]{_LETTERS})*"
 _APOSTROPHES = r"[\x{2018}\x{2019}\x{02BC}\x{FF07}`]"
 _HYPHENS = r"[\x{2010}\x{2011}]"
