@@ -26,6 +26,9 @@ from pipeline.errors import UserError
 
 PRESETS = Path(__file__).with_name("presets")
 
+# Becomes part of node ids, of the ModelSelector's inputs and of folder names.
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+
 
 @dataclass(frozen=True, config=STRICT)
 class SampleConfig:
@@ -65,8 +68,8 @@ class DataGateConfig:
     """What, beside schema anomalies, stops a run before anything is trained.
 
     Attributes:
-      drift: Feature name to the largest distance allowed between the previous run's train split
-        and this one's: L-infinity for strings, Jensen-Shannon divergence for numbers.
+      drift: Feature name to the largest distance allowed between this run's train split and the
+        one approved before it: L-infinity for strings, Jensen-Shannon divergence for numbers.
     """
 
     drift: dict[str, Annotated[float, Field(gt=0, le=1)]] = dataclasses.field(default_factory=dict)
@@ -106,7 +109,7 @@ class PipelineConfig:
       beam_pipeline_args: Passed to every Beam stage: runner, workers, staging locations.
     """
 
-    models: Annotated[dict[str, ModelConfig], Field(min_length=1)]
+    models: Annotated[dict[ModelName, ModelConfig], Field(min_length=1)]
     evaluator: EvaluatorConfig
     serving_validator: ServingValidatorConfig
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")] = "captioner"

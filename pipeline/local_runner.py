@@ -100,6 +100,7 @@ def run(config: PipelineConfig) -> tuple[list[NodeRun], Path]:
         console.print(f"Log of this run: {shown(log)}", style="dim")
         monitor = RunMonitor(console)
         with monitor.watching():
+            _check_source(config)
             _prepare_weights(config, console)
             _prepare_data(config, folders, console)
             try:
@@ -113,25 +114,49 @@ def run(config: PipelineConfig) -> tuple[list[NodeRun], Path]:
     return monitor.finished, log
 
 
+def _check_source(config: PipelineConfig) -> None:
+    """Looks whether there is a data set, before weights are fetched and anything is written."""
+    from ingestion import files
+    from ingestion.errors import IngestError
+    from ingestion.readers.registry import choose_reader
+
+    data = config.data
+    if data.source == "sample":
+        return
+    source = files.absolute(data.source)
+    if not files.is_folder(source):
+        raise UserError(
+            '`data.source`, which --data sets, must be "sample" or the folder of a data set. '
+            f"Received: {source}."
+        )
+    try:
+        choose_reader(source, data.ingest.format)
+    except IngestError as error:
+        raise UserError(str(error)) from error
+
+
 def _prepare_weights(config: PipelineConfig, console: Console) -> None:
     """Gets the encoders' weights now, so that no run fails an hour in for want of a file."""
     from models.encoders import EncoderError, encoder_info
     from models.encoders.fetching import fetch
 
     console.print("▸ Weights")
-    try:
-        for name, model in config.models.items():
-            encoder = model.encoder
+    for name, model in config.models.items():
+        encoder = model.encoder
+        try:
             encoder_info(encoder)
             if encoder.weights in ("imagenet", "package"):
                 console.print(f"    {name}: {shown(fetch(encoder.name))}", style="dim")
-            elif encoder.weights is not None and not Path(encoder.weights).is_file():
-                raise UserError(
-                    f"`models.{name}.encoder.weights` must be imagenet, package, null or a file. "
-                    f"Received: {encoder.weights!r}."
-                )
-    except EncoderError as error:
-        raise UserError(str(error)) from error
+        except EncoderError as error:
+            raise UserError(f"`models.{name}.encoder`: {error}") from error
+        if (
+            encoder.weights not in ("imagenet", "package", None)
+            and not Path(encoder.weights).is_file()
+        ):
+            raise UserError(
+                f"`models.{name}.encoder.weights` must be imagenet, package, null or a file. "
+                f"Received: {encoder.weights!r}."
+            )
 
 
 def _prepare_data(config: PipelineConfig, folders: RunFolders, console: Console) -> None:
@@ -152,7 +177,7 @@ def _prepare_data(config: PipelineConfig, folders: RunFolders, console: Console)
                 val=sizes.val,
                 test=sizes.test,
             )
-        source = folders.sample if data.source == "sample" else Path(data.source)
+        source = folders.sample if data.source == "sample" else data.source
         ingest(
             source,
             folders.records,

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.arguments import add_serving_dir
 from pipeline.errors import UserError
+from pipeline.noise import silence_libraries
 
 HELP = "Caption photographs, by a server or by the model that was pushed last."
 EXAMPLES = """\
@@ -112,7 +113,7 @@ def _client(arguments: argparse.Namespace) -> Any:
         path = find_saved_model(base)
     except ValueError as error:
         raise UserError(str(error)) from error
-    _silence_tensorflow()
+    silence_libraries()
     try:
         from serving.in_process import open_saved_model
     except ImportError as error:
@@ -121,17 +122,6 @@ def _client(arguments: argparse.Namespace) -> Any:
             "a server is asked with --server."
         ) from error
     return open_saved_model(path)
-
-
-def _silence_tensorflow() -> None:
-    """What TensorFlow tells about its build and its plans does not belong beside a caption."""
-    import logging
-    import os
-    import warnings
-
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    warnings.simplefilter("ignore", FutureWarning)  # Google's, about the version of Python
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 def _caption_one(client: Any, photo: Path, arguments: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from pipeline.evaluations import evaluation_folders
 if TYPE_CHECKING:
     from components.caption_evaluator.comparison import Comparison
 
-HELP = "compare evaluations on the same images: scores, differences, captions"
+HELP = "Compare evaluations on the same images: scores, differences, captions."
 EXAMPLES = """\
 examples:
   captioner compare runs/first runs/second

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import os
-import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+
+from pipeline.noise import silence_libraries
 
 if TYPE_CHECKING:
     from ingestion.dataset import DatasetInfo
@@ -43,7 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="folder of the data set")
     parser.add_argument("out", metavar="OUT", help="folder to write")
     parser.add_argument(
-        "beam_options", metavar="BEAM_OPTIONS", nargs="*", help="behind `--`: options of Beam"
+        "beam_options",
+        metavar="BEAM_OPTIONS",
+        nargs="*",
+        default=(),  # without one, argparse calls it required
+        help="behind `--`: options of Beam",
     )
     parser.add_argument(
         "--format", choices=_FORMATS, default=None, help="form of the data set; default: auto"
@@ -66,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
     except ValidationError as error:
         problems = [_explain(problem) for problem in error.errors()]
         raise UserError("\n".join(problems)) from error
+    silence_libraries()
     with _progress_on_screen():
         from ingestion.job import ingest
 
@@ -87,8 +92,7 @@ def _explain(problem: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def _progress_on_screen() -> Iterator[None]:
-    """Shows our own log lines, and keeps TensorFlow's and Google's start-up noise away."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    """Shows our own log lines."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("captioner")
@@ -97,9 +101,7 @@ def _progress_on_screen() -> Iterator[None]:
     logger.setLevel(logging.INFO)
     logger.propagate = False  # Beam gives the root logger a handler of its own
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
+        yield
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)

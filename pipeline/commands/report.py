@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.errors import UserError
 from pipeline.evaluations import comparison, evaluations, newest_run
 
-HELP = "print where the evaluation reports of a run are, or open them"
+HELP = "Print where the evaluation reports of a run are, or open them."
 EXAMPLES = """\
 examples:
   captioner report                  those of the newest run under runs/

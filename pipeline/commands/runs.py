@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pipeline.runs import PastRun
 
-HELP = "list past runs: data, scores, verdict, what was pushed"
+HELP = "List past runs: data, scores, verdict, what was pushed."
 EXAMPLES = """\
 examples:
   captioner runs                       all runs under runs/

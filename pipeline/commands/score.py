@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 
-HELP = "score captions against references: BLEU, METEOR, ROUGE-L, CIDEr"
+HELP = "Score captions against references: BLEU, METEOR, ROUGE-L, CIDEr."
 EXAMPLES = """\
 examples:
   captioner score --references Flickr8k.token.txt --hypotheses mine.txt

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.noise import silence_libraries
+
 if TYPE_CHECKING:
     from models.data_config import EncoderConfig
 
@@ -33,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Lists or gets."""
+    silence_libraries()
     from models.encoders import EncoderError
     from pipeline.errors import UserError
 

@@ -7,6 +7,7 @@ import pytest
 from pipeline import local_runner
 from pipeline.configs import load_config
 from pipeline.errors import UserError
+from tests.ingestion import datasets
 
 
 @pytest.mark.parametrize(
@@ -20,10 +21,22 @@ from pipeline.errors import UserError
 def test_weights_that_are_not_there_stop_a_run_before_it_starts(
     override: str, message: str, tmp_path: Path
 ) -> None:
-    config = load_config("flickr8k", [override, f"run_root={tmp_path}"])
-    with pytest.raises(UserError, match=message):
+    datasets.write_flickr8k(tmp_path)
+    values = {"run_root": str(tmp_path / "run"), "data.source": str(tmp_path)}
+    config = load_config("flickr8k", [override], values=values)
+    with pytest.raises(UserError, match=rf"`models\.cnn_lstm\.encoder.*{message}"):
         local_runner.run(config)
-    assert not (tmp_path / "data").exists()
+    assert not (tmp_path / "run" / "data").exists()
+
+
+def test_a_folder_that_is_not_there_stops_a_run_before_weights_are_fetched(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    values = {"run_root": str(tmp_path / "run"), "data.source": str(tmp_path / "photos")}
+    config = load_config("flickr8k", values=values)
+    with pytest.raises(UserError, match=r"`data\.source`, which --data sets.*photos"):
+        local_runner.run(config)
+    assert "Weights" not in capfd.readouterr().out
 
 
 def test_a_folder_without_a_data_set_is_explained(tmp_path: Path) -> None:
