@@ -24,9 +24,14 @@ _OPTIONS = CallOptions(timeout=30, attempts=2)
 _STATUS_OPTIONS = CallOptions(timeout=3, attempts=1)
 # The themes' own fonts would be fetched from the Internet.
 _THEME_FONT = ["system-ui", "sans-serif"]
-_CSS = (
-    ".caption p {font-size: 1.35rem} .caption {min-height: 5rem} footer {display: none !important}"
-)
+_CSS = """
+.caption {min-height: 5rem}
+.caption p {font-size: 1.35rem}
+.caption small {font-size: .9rem}
+/* As many words in a row as a telephone or a desk has room for. */
+.grid-container {grid-template-columns: repeat(auto-fill, minmax(6rem, 1fr)) !important}
+footer {display: none !important}
+"""
 
 Panel = tuple[str, list[list[str]], list[tuple[Image.Image, str]]]
 
@@ -137,7 +142,7 @@ def _add_column(page: Page, model: str, photo: gr.Image) -> None:
         beams = gr.Dataframe(
             headers=["alternatives", "score"],
             datatype=["str", "str"],
-            column_widths=["80%", "20%"],
+            column_widths=["70%", "30%"],
             label="alternatives, by length-normalised log-probability",
             interactive=False,
             wrap=True,

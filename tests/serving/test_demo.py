@@ -24,6 +24,10 @@ from serving import demo
 
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the protocol's name of an element reference
 MODELS = ("cnn_lstm", "resnet_gru")
+# Whether the page, or a row of pictures in it, is wider than its place.
+_CUT_OFF = """return [document.documentElement, ...document.querySelectorAll("[id^=attention] *")]
+    .some(e => e.scrollWidth > e.clientWidth
+          && (e.parentNode === document || /auto|scroll/.test(getComputedStyle(e).overflowX)))"""
 AWAY = f"grpc://127.0.0.1:{free_endpoint().port}"
 
 
@@ -51,6 +55,12 @@ class Browser:
     def upload(self, css: str, path: Path) -> None:
         found = self._post(f"{self._session}/element", {"using": "css selector", "value": css})
         self._post(f"{self._session}/element/{found[ELEMENT]}/value", {"text": str(path)})
+
+    def show_on(self, width: int, height: int) -> None:
+        """A screen of another size, in pixels."""
+        screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        command = {"cmd": "Emulation.setDeviceMetricsOverride", "params": screen}
+        self._post(f"{self._session}/goog/cdp/execute", command)
 
     def screenshot(self, path: Path) -> None:
         png = self._client.get(f"{self._session}/screenshot").json()["value"]
@@ -150,8 +160,11 @@ def test_a_dropped_photograph_is_captioned_by_both_models(
             lambda css=f"#attention-{model} img": browser.run(count, css) == 5,
             f"{model} shows no attention",
         )
-    if folder := os.environ.get("SCREENSHOTS"):
-        browser.screenshot(Path(folder) / "demo.png")
+    for device, width in (("desk", 1280), ("telephone", 390)):
+        browser.show_on(width, 1400)
+        browser.wait(lambda: not browser.run(_CUT_OFF), f"something is cut off on a {device}")
+        if folder := os.environ.get("SCREENSHOTS"):
+            browser.screenshot(Path(folder) / f"demo_{device}.png")
 
 
 @pytest.mark.slow(reason="starts Chromium and the page")
