@@ -22,7 +22,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +120,8 @@ def evaluation(count: int) -> Measured:
     meter = Meter()
     with meter("imports"):
         import apache_beam as beam
-        from tfx.types import artifact_utils, standard_artifacts
 
+        from bench.records import examples_in
         from components.caption_evaluator import executor, judgement
         from components.caption_evaluator.baseline import NO_BASELINE
         from components.caption_evaluator.captioning import Captions
@@ -130,10 +130,7 @@ def evaluation(count: int) -> Measured:
         from components.caption_evaluator.training import read_training_text
     config = EvaluatorConfig(thresholds={"bleu_4": 0.1}, meteor=False)
     with tempfile.TemporaryDirectory() as folder:
-        examples = standard_artifacts.Examples()
-        examples.uri = folder
-        examples.split_names = artifact_utils.encode_split_names(["train", "test"])
-        examples.set_string_custom_property("tfx_version", "1.16.0")  # of the files' names
+        examples = examples_in(folder)
         hypotheses = _write_records(folder, count)
         uri = f"{folder}/evaluation"
         Path(uri).mkdir()
@@ -158,37 +155,24 @@ def _write_records(folder: str, count: int) -> dict[str, str]:
     """Raw examples with small pictures and made-up captions; returns image id to hypothesis."""
     import tensorflow as tf
 
+    from bench.records import Record, write_split
+
     pictures = [
         tf.io.encode_jpeg(tf.fill([48, 32 + 16 * (shade % 3), 3], tf.cast(shade, tf.uint8))).numpy()
         for shade in range(0, 256, 8)
     ]
     hypotheses = {}
+
+    def records(split: str, size: int, seed: int) -> Iterator[Record]:
+        for number, (hypothesis, references) in enumerate(images(size, seed)):
+            image_id = f"{split}_{number}.jpg"
+            if split == "test":
+                hypotheses[image_id] = hypothesis
+            yield Record(image_id, pictures[number % len(pictures)], "bench", references)
+
     for split, size, seed in (("train", _TRAINING_IMAGES, 1), ("test", count, 2)):
-        path = Path(folder, f"Split-{split}", "data_tfrecord-00000-of-00001.gz")
-        path.parent.mkdir()
-        with tf.io.TFRecordWriter(str(path), tf.io.TFRecordOptions("GZIP")) as writer:
-            for number, (hypothesis, references) in enumerate(images(size, seed)):
-                image_id = f"{split}_{number}.jpg"
-                values = {
-                    "image/id": [image_id],
-                    "image/encoded": [pictures[number % len(pictures)]],
-                    "image/source": ["bench"],
-                    "caption/text": references,
-                }
-                writer.write(_example(values))
-                if split == "test":
-                    hypotheses[image_id] = hypothesis
+        write_split(folder, split, records(split, size, seed))
     return hypotheses
-
-
-def _example(values: Mapping[str, Sequence[str | bytes]]) -> bytes:
-    import tensorflow as tf
-
-    example = tf.train.Example()
-    for name, items in values.items():
-        encoded = [item.encode() if isinstance(item, str) else item for item in items]
-        example.features.feature[name].bytes_list.value.extend(encoded)
-    return bytes(example.SerializeToString())
 
 
 def _table(title: str, measured: Sequence[tuple[str, Measured]]) -> Table:

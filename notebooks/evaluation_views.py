@@ -14,9 +14,10 @@ from IPython.display import HTML
 from page import chart, series
 
 from components.caption_evaluator import evaluation, scoring
+from components.caption_evaluator.config import OVERALL
 from components.caption_evaluator.gallery import thumbnail
 from components.caption_evaluator.images import encoded_images
-from components.caption_evaluator.summary import OVERALL, read_summary
+from components.caption_evaluator.summary import read_summary
 from pipeline.evaluations import history
 
 

@@ -75,7 +75,8 @@ def _node_table(nodes: Sequence[NodeRun]) -> Table:
 
 
 def _score_table(config: PipelineConfig, outputs: Mapping[str, Mapping[str, NodeOutput]]) -> Table:
-    from components.caption_evaluator.summary import OVERALL, read_summary
+    from components.caption_evaluator.config import OVERALL
+    from components.caption_evaluator.summary import read_summary
 
     summaries = {
         name: read_summary(outputs[f"CaptionEvaluator.{name}"]["evaluation"].uri)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tfx.components.evaluator import constants
 from tfx.types import Artifact
 from tfx.utils import io_utils
 
-from components.caption_evaluator.config import EvaluatorConfig
+from components.caption_evaluator.config import OVERALL, RANKING_METRICS, EvaluatorConfig
 
 # The split's fingerprint travels with the blessing, so that a later evaluation can tell whether
 # this model was judged on the same images and references.
@@ -68,80 +69,111 @@ class Verdict:
     reasons: tuple[Reason, ...]
 
 
-def decide(
-    config: EvaluatorConfig,
-    scores: Mapping[str, float],
-    failures: Mapping[tuple[str, bool], str],
-    baseline: Baseline,
-    differences: Mapping[str, Interval],
-    unavailable: Mapping[str, str],
-) -> Verdict:
+class FailedThreshold(NamedTuple):
+    """A bound that TFMA's validation found not to be reached.
+
+    Attributes:
+      slice_name: Slice, `summary.OVERALL` for all images.
+      metric: Metric.
+      is_change: Whether it is the bound of the difference to the baseline.
+    """
+
+    slice_name: str
+    metric: str
+    is_change: bool
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the rules are applied to.
+
+    Attributes:
+      scores: Slice to metric to the candidate's score.
+      failures: Thresholds that were not reached.
+      differences: Slice to metric to candidate minus baseline; empty without a comparable baseline.
+      unavailable: Metric to why it was not computed.
+      nearest: Metrics of the nearest neighbour's captions; empty without encoder features.
+    """
+
+    scores: Mapping[str, Mapping[str, float]]
+    failures: Collection[FailedThreshold]
+    differences: Mapping[str, Mapping[str, Interval]]
+    unavailable: Mapping[str, str]
+    nearest: Mapping[str, float | None]
+
+
+def decide(config: EvaluatorConfig, found: Found, baseline: Baseline) -> Verdict:
     """Applies the rules.
 
     Args:
-      config: The rules: absolute, change and significance.
-      scores: Metric to the candidate's score over all images.
-      failures: What TFMA's validation found wanting: `evaluation.failed_thresholds`.
+      config: The rules: absolute, change and significance, of all images and of slices.
+      found: Scores and differences.
       baseline: Whether there is something to compare with.
-      differences: Metric to candidate minus baseline; empty without a comparable baseline.
-      unavailable: Metric to why it was not computed.
     """
-    reasons = [
-        _absolute(metric, bound, scores, failures, unavailable)
-        for metric, bound in sorted(config.thresholds.items())
-    ]
-    if baseline.status is BaselineStatus.COMPARABLE:
+    compare = baseline.status is BaselineStatus.COMPARABLE
+    reasons = []
+    for name, rules in {OVERALL: config, **config.slice_rules}.items():
+        if name not in found.scores:
+            reasons.append(Reason(f"No image is in the slice `{name}`, which has rules.", False))
+            continue
         reasons += [
-            _change(metric, bound, differences, failures)
-            for metric, bound in sorted(config.change_thresholds.items())
+            _absolute(name, metric, bound, found)
+            for metric, bound in sorted(rules.thresholds.items())
         ]
-        reasons += [_significance(metric, differences) for metric in config.not_significantly_worse]
-    else:
+        if compare:
+            reasons += [
+                _change(name, metric, bound, found)
+                for metric, bound in sorted(rules.change_thresholds.items())
+            ]
+            reasons += [
+                _significance(name, metric, found) for metric in rules.not_significantly_worse
+            ]
+    if not compare:
         reasons.append(Reason(_not_compared(baseline), None))
+    if found.nearest:
+        reasons.append(Reason(_against_nearest(found), None))
     return Verdict(all(reason.passed is not False for reason in reasons), tuple(reasons))
 
 
-def _absolute(
-    metric: str,
-    bound: float,
-    scores: Mapping[str, float],
-    failures: Mapping[tuple[str, bool], str],
-    unavailable: Mapping[str, str],
-) -> Reason:
-    if metric not in scores:
-        why = f": {unavailable[metric]}" if metric in unavailable else ""
-        return Reason(f"{metric} was asked for (at least {bound:g}) but not computed{why}.", False)
-    passed = (metric, False) not in failures
+def _named(name: str, metric: str) -> str:
+    """The subject of a sentence about a metric."""
+    return metric if name == OVERALL else f"{metric} of `{name}`"
+
+
+def _absolute(name: str, metric: str, bound: float, found: Found) -> Reason:
+    subject = _named(name, metric)
+    if metric not in found.scores[name]:
+        why = f": {found.unavailable[metric]}" if metric in found.unavailable else ""
+        return Reason(f"{subject} was asked for (at least {bound:g}) but not computed{why}.", False)
+    passed = FailedThreshold(name, metric, False) not in found.failures
     relation = "reaches" if passed else "does not reach"
-    return Reason(f"{metric} is {scores[metric]:.4f} and {relation} {bound:g}.", passed)
+    return Reason(
+        f"{subject} is {found.scores[name][metric]:.4f} and {relation} {bound:g}.", passed
+    )
 
 
-def _change(
-    metric: str,
-    bound: float,
-    differences: Mapping[str, Interval],
-    failures: Mapping[tuple[str, bool], str],
-) -> Reason:
-    if metric not in differences:
-        return Reason(f"{metric} was to be compared with the baseline but not computed.", False)
-    passed = (metric, True) not in failures
+def _change(name: str, metric: str, bound: float, found: Found) -> Reason:
+    subject, difference = _named(name, metric), found.differences.get(name, {}).get(metric)
+    if difference is None:
+        return Reason(f"{subject} was to be compared with the baseline but not computed.", False)
+    passed = FailedThreshold(name, metric, True) not in found.failures
     verb = "allowed" if passed else "not allowed"
     return Reason(
-        f"{metric} differs from the baseline by {differences[metric].value:+.4f}, "
+        f"{subject} differs from the baseline by {difference.value:+.4f}, "
         f"which is {verb}: the lowest difference allowed is {bound:+g}.",
         passed,
     )
 
 
-def _significance(metric: str, differences: Mapping[str, Interval]) -> Reason:
-    difference = differences.get(metric)
+def _significance(name: str, metric: str, found: Found) -> Reason:
+    subject, difference = _named(name, metric), found.differences.get(name, {}).get(metric)
     if difference is None or difference.lower is None or difference.upper is None:
-        return Reason(f"No interval of the difference in {metric} was computed.", False)
+        return Reason(f"No interval of the difference in {subject} was computed.", False)
     span = f"[{difference.lower:+.4f}, {difference.upper:+.4f}]"
     if difference.upper < 0:
-        return Reason(f"{metric} is significantly worse than the baseline's: {span}.", False)
+        return Reason(f"{subject} is significantly worse than the baseline's: {span}.", False)
     word = "significantly better than" if difference.lower > 0 else "not significantly worse than"
-    return Reason(f"{metric} is {word} the baseline's: {span}.", True)
+    return Reason(f"{subject} is {word} the baseline's: {span}.", True)
 
 
 def _not_compared(baseline: Baseline) -> str:
@@ -150,6 +182,26 @@ def _not_compared(baseline: Baseline) -> str:
     return (
         f"The baseline is not comparable ({baseline.reason}): "
         "only the absolute thresholds were asked."
+    )
+
+
+def _against_nearest(found: Found) -> str:
+    """Whether the model beats a captioner that only repeats (Devlin et al., arXiv:1505.04467)."""
+    scores = found.scores[OVERALL]
+    both = {
+        metric: (scores[metric], value)
+        for metric in RANKING_METRICS
+        if metric in scores and (value := found.nearest.get(metric)) is not None
+    }
+    lost = [metric for metric, (score, value) in both.items() if not score > value]
+    if not lost:
+        return (
+            "It beats the nearest neighbour, the caption of the most similar training image, in "
+            f"all of {', '.join(both)}."
+        )
+    return (
+        "It does not beat the nearest neighbour: repeating the caption of the most similar "
+        f"training image scores as high or higher in {', '.join(lost)}."
     )
 
 

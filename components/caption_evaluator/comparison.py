@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from components.caption_evaluator import scoring
 from components.caption_evaluator.blessing import Interval
-from components.caption_evaluator.config import RANKING_METRICS
-from components.caption_evaluator.gallery import RANDOM, Picture, read_gallery
-from components.caption_evaluator.report import MISSING, Cell, points, render, span, title
+from components.caption_evaluator.gallery import RANDOM, Picture, Word, read_gallery
+from components.caption_evaluator.report import (
+    GROUPS,
+    TrainingHistory,
+    learning_charts,
+    length_chart,
+    read_history,
+    render,
+    slice_table,
+    word_chart,
+)
 from components.caption_evaluator.summary import (
-    OVERALL,
     EvaluationSummary,
     read_captions,
     read_references,
+    read_statistics,
     read_summary,
+)
+from components.caption_evaluator.tables import (
+    Column,
+    MetricTable,
+    baseline_columns,
+    context_columns,
+    description_table,
+    difference_column,
+    model_column,
+    ranking_table,
 )
 
 COMPARISON_FILE = "comparison.html"
+_SLICE_METRICS = ("bleu_4", "cider_d_train_idf")
 
 
 @dataclass(frozen=True)
@@ -31,12 +50,14 @@ class Evaluation:
       summary: Verdict and scores.
       captions: Image id to caption.
       pictures: Its gallery.
+      training: Learning curves, where the trainer left any.
     """
 
     label: str
     summary: EvaluationSummary
     captions: Mapping[str, str]
     pictures: Sequence[Picture]
+    training: TrainingHistory | None
 
 
 def read_evaluations(uris: Sequence[str]) -> list[Evaluation]:
@@ -58,7 +79,7 @@ def read_evaluations(uris: Sequence[str]) -> list[Evaluation]:
             + "."
         )
     return [
-        Evaluation(label, summary, read_captions(uri), read_gallery(uri))
+        Evaluation(label, summary, read_captions(uri), read_gallery(uri), read_history([uri]))
         for label, summary, uri in zip(_labels(summaries), summaries, uris, strict=True)
     ]
 
@@ -99,36 +120,17 @@ def compare(uris: Sequence[str], headline: str = "") -> Comparison:
       ValueError: They are not on the same images and references.
     """
     evaluations = read_evaluations(uris)
-    differences = _differences(evaluations, read_references(uris[0]))
-    html = render_comparison(evaluations, differences, headline)
-    return Comparison(evaluations, differences, html)
-
-
-def _differences(
-    evaluations: Sequence[Evaluation], references: Mapping[str, Sequence[str]]
-) -> dict[str, Interval]:
-    """First minus second, with intervals but for METEOR, which would have to be run again."""
-    if len(evaluations) != 2:
-        return {}
-    first, second = (evaluation.summary.scores[OVERALL] for evaluation in evaluations)
-    paired = scoring.paired_bootstrap(
-        *(
-            scoring.image_statistics(references, evaluation.captions, with_meteor=False)
-            for evaluation in evaluations
-        )
-    )
     differences = {}
-    for metric in RANKING_METRICS:
-        value, other = first.get(metric), second.get(metric)
-        if value is not None and other is not None:
-            drawn = paired.get(metric)
-            bounds = (drawn.lower, drawn.upper) if drawn else (None, None)
-            differences[metric] = Interval(value - other, *bounds)
-    return differences
+    if len(uris) == 2:
+        paired = scoring.paired_bootstrap(*map(read_statistics, uris))
+        differences = {metric: Interval(*interval) for metric, interval in paired.items()}
+    html = render_comparison(evaluations, read_references(uris[0]), differences, headline)
+    return Comparison(evaluations, differences, html)
 
 
 def render_comparison(
     evaluations: Sequence[Evaluation],
+    references: Mapping[str, Sequence[str]],
     differences: Mapping[str, Interval],
     headline: str,
 ) -> str:
@@ -136,60 +138,108 @@ def render_comparison(
 
     Args:
       evaluations: At least one, on the same split.
+      references: Image id to reference captions.
       differences: Metric to the first one's score minus the second's; may be empty.
       headline: What the comparison is for, in a sentence.
     """
+    people = [text for texts in references.values() for text in texts]
+    columns = _columns(evaluations, differences)
+    labelled = [(evaluation.label, evaluation.summary) for evaluation in evaluations]
+    said = {evaluation.label: evaluation.captions.values() for evaluation in evaluations}
     return render(
         "comparison.html.j2",
         headline=headline,
         evaluations=evaluations,
-        scores=score_table(evaluations, differences),
-        pictures=_pictures(evaluations),
+        scores=ranking_table(columns),
+        description=description_table(columns),
+        confidence=evaluations[0].summary.confidence,
+        slices=slice_table(labelled, _SLICE_METRICS),
+        charts=[
+            *(
+                chart
+                for evaluation in evaluations
+                for chart in learning_charts(evaluation.label, evaluation.training)
+            ),
+            length_chart(said, people),
+            *(word_chart(label, captions, people) for label, captions in said.items()),
+        ],
+        galleries=_galleries(evaluations),
     )
 
 
 def score_table(
     evaluations: Sequence[Evaluation], differences: Mapping[str, Interval]
-) -> dict[str, Any]:
-    """Headings and rows of cells, the best score of each row marked as main."""
-    columns = [evaluation.summary.scores[OVERALL] for evaluation in evaluations]
-    rows = []
-    for metric in RANKING_METRICS:
-        values = [column.get(metric) for column in columns]
-        known = [value for value in values if value is not None]
-        if not known:
-            continue
-        cells = [
-            Cell(
-                points(value),
-                span(evaluation.summary.intervals.get(OVERALL, {}).get(metric)),
-                value == max(known),
-            )
-            for value, evaluation in zip(values, evaluations, strict=True)
-        ]
-        if differences:
-            difference = differences.get(metric)
-            text = MISSING if difference is None else f"{100 * difference.value:+.1f}"
-            cells.append(Cell(text, span(difference, "+")))
-        rows.append({"title": title(metric), "cells": cells})
-    headings = [evaluation.label for evaluation in evaluations]
-    return {"headings": headings + (["difference"] if differences else []), "rows": rows}
+) -> MetricTable:
+    """The ranking metrics of evaluations, and what they are read against."""
+    return ranking_table(_columns(evaluations, differences))
 
 
-def _pictures(evaluations: Sequence[Evaluation]) -> list[tuple[Picture, list[tuple[str, str]]]]:
-    """Pictures of all galleries, those by chance first, each with what every model said."""
+def _columns(
+    evaluations: Sequence[Evaluation], differences: Mapping[str, Interval]
+) -> list[Column]:
+    columns = [model_column(evaluation.summary, evaluation.label) for evaluation in evaluations]
+    if differences:
+        columns.append(difference_column("difference", differences))
+    for evaluation in evaluations:
+        columns += baseline_columns(evaluation.summary, of=evaluation.label)
+    return columns + _context(evaluations)
+
+
+def _context(evaluations: Sequence[Evaluation]) -> list[Column]:
+    """Each line once; one that differs, as nearest neighbours by two encoders do, of each model."""
+    lines: dict[str, list[tuple[str, Column]]] = {}
+    for evaluation in evaluations:
+        for column in context_columns(evaluation.summary):
+            lines.setdefault(column.heading, []).append((evaluation.label, column))
+    columns = []
+    for line, of in lines.items():
+        if all(column.values == of[0][1].values for _, column in of):
+            columns.append(of[0][1])
+        else:
+            columns += [
+                dataclasses.replace(column, heading=f"{line}, {label}") for label, column in of
+            ]
+    return columns
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a model, or a baseline, said of an image, and where it looked, if that is known."""
+
+    label: str
+    caption: str
+    words: Sequence[Word] = ()
+
+
+def _galleries(
+    evaluations: Sequence[Evaluation],
+) -> list[tuple[str, list[tuple[Picture, list[Said]]]]]:
+    """Headings, and pictures with what every model said of them; each picture once."""
     galleries = [
         {picture.image_id: picture for picture in evaluation.pictures} for evaluation in evaluations
     ]
-    # The earlier evaluation's entry wins: only its group differs.
-    pictures = dict(item for gallery in reversed(galleries) for item in gallery.items())
-    shown = []
-    for picture in sorted(pictures.values(), key=lambda picture: picture.group != RANDOM):
-        said = []
-        for evaluation, gallery in zip(evaluations, galleries, strict=True):
-            said.append((evaluation.label, evaluation.captions[picture.image_id]))
-            own = gallery.get(picture.image_id)
-            if own is not None and own.baseline_caption is not None:
-                said.append((f"baseline of {evaluation.label}", own.baseline_caption))
-        shown.append((picture, said))
-    return shown
+    groups: dict[str, dict[str, Picture]] = {}
+    for group, heading in GROUPS.items():
+        for evaluation in evaluations:
+            of = heading if group == RANDOM else f"{heading} of {evaluation.label}"
+            for picture in evaluation.pictures:
+                if picture.group == group and not any(
+                    picture.image_id in known for known in groups.values()
+                ):
+                    groups.setdefault(of, {})[picture.image_id] = picture
+    return [
+        (heading, [(picture, _said(evaluations, galleries, image_id)) for image_id, picture in of])
+        for heading, of in ((heading, pictures.items()) for heading, pictures in groups.items())
+    ]
+
+
+def _said(
+    evaluations: Sequence[Evaluation], galleries: Sequence[Mapping[str, Picture]], image_id: str
+) -> list[Said]:
+    said = []
+    for evaluation, gallery in zip(evaluations, galleries, strict=True):
+        own = gallery.get(image_id)
+        said.append(Said(evaluation.label, evaluation.captions[image_id], own.words if own else ()))
+        if own is not None and own.baseline_caption is not None:
+            said.append(Said(f"baseline of {evaluation.label}", own.baseline_caption))
+    return said

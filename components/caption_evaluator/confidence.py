@@ -1,4 +1,4 @@
-"""How sure the scores are, and what they are to be read against."""
+"""How sure the scores are, and the difference to the baseline, over all images and in slices."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from components.caption_evaluator import scoring
 from components.caption_evaluator.blessing import Interval
 from components.caption_evaluator.config import BootstrapConfig
 
-# A slice's own document frequencies would make its CIDEr-D another measure than that of the whole.
-_NOT_IN_SLICES = ("cider_d",)
+# Slice to metric to value and interval.
+Intervals = Mapping[str, Mapping[str, Interval]]
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,12 @@ class Confidence:
     """Bootstrap intervals of one evaluation.
 
     Attributes:
-      intervals: Slice to metric to score and interval; empty without a bootstrap.
-      differences: Metric to candidate minus baseline and interval; empty without a baseline.
+      intervals: Of the scores; empty without a bootstrap.
+      differences: Of candidate minus baseline; empty without a baseline.
     """
 
-    intervals: Mapping[str, Mapping[str, Interval]]
-    differences: Mapping[str, Interval]
+    intervals: Intervals
+    differences: Intervals
 
 
 def bootstrap(
@@ -34,7 +34,7 @@ def bootstrap(
     overall: str,
     config: BootstrapConfig,
 ) -> Confidence:
-    """Resamples images, for the scores, the slices and the difference to the baseline.
+    """Resamples images, for the scores and for the difference to the baseline.
 
     Args:
       candidate: The candidate's statistics.
@@ -45,33 +45,31 @@ def bootstrap(
     """
     if not config.samples:
         return Confidence({}, {})
-
-    def intervals_of(statistics: scoring.ImageStatistics) -> dict[str, Interval]:
-        return _plain(
+    intervals, differences = {}, {}
+    for name, ids in {overall: candidate.ids, **slices}.items():
+        if len(ids) < 2:
+            continue  # every resample of one image is that image
+        part = _part(candidate, ids)
+        intervals[name] = _plain(
             scoring.bootstrap_intervals(
-                statistics,
+                part, resamples=config.samples, confidence=config.confidence, seed=config.seed
+            )
+        )
+        if baseline is not None:
+            paired = scoring.paired_bootstrap(
+                part,
+                _part(baseline, ids),
                 resamples=config.samples,
                 confidence=config.confidence,
                 seed=config.seed,
             )
-        )
+            differences[name] = _plain(paired)
+    return Confidence(intervals, differences)
 
-    intervals = {overall: intervals_of(candidate)}
-    for name, ids in slices.items():
-        found = intervals_of(candidate.select(ids))
-        intervals[name] = {
-            metric: interval for metric, interval in found.items() if metric not in _NOT_IN_SLICES
-        }
-    if baseline is None:
-        return Confidence(intervals, {})
-    differences = scoring.paired_bootstrap(
-        candidate,
-        baseline,
-        resamples=config.samples,
-        confidence=config.confidence,
-        seed=config.seed,
-    )
-    return Confidence(intervals, _plain(differences))
+
+def _part(statistics: scoring.ImageStatistics, ids: Sequence[str]) -> scoring.ImageStatistics:
+    """Those of a slice; all of them as they are."""
+    return statistics if tuple(ids) == statistics.ids else statistics.select(ids)
 
 
 def _plain(intervals: Mapping[str, scoring.Interval]) -> dict[str, Interval]:

@@ -30,6 +30,8 @@ RANKING_METRICS = (
     "cider_d_train_idf",
 )
 
+# The slice of all images.
+OVERALL = "all images"
 # Features of the reference captions and the image that a slice is made of (`slices.py`).
 SLICES = (
     "caption_length",
@@ -59,47 +61,20 @@ class BootstrapConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
-class EvaluatorConfig:
-    """What a model is measured by, and what it takes to be blessed.
+class Rules:
+    """What it takes to be blessed.
 
     Attributes:
-      thresholds: Metric to the lowest value that is blessed. At least one; a blessing that asks
-        for nothing says nothing.
+      thresholds: Metric to the lowest value that is blessed.
       change_thresholds: Metric to the lowest difference to the baseline model that is blessed,
         such as -0.01. Without a comparable baseline they are not asked.
       not_significantly_worse: Metrics in which the whole bootstrap interval of the difference to
         the baseline must not lie below zero. Without a comparable baseline they are not asked.
-      split: Split of the examples that is captioned.
-      batch_size: Images per call of the model.
-      slices: Groups of images scored by themselves, of `SLICES` and of `word_slices`.
-      word_slices: Further slices: name to words of which one occurs in a reference caption.
-      bootstrap: Confidence intervals.
-      meteor: Compute METEOR where there is a Java; it takes longer than all others together.
-      gallery_size: Images of each group (best, worst, by chance) in the report.
-      seed: Seeds the choice of random captions and of random images in the report.
     """
 
-    thresholds: dict[str, float]
+    thresholds: dict[str, float] = dataclasses.field(default_factory=dict)
     change_thresholds: dict[str, float] = dataclasses.field(default_factory=dict)
     not_significantly_worse: tuple[str, ...] = ()
-    split: Annotated[str, Field(min_length=1)] = "test"
-    batch_size: Positive = 32
-    slices: tuple[str, ...] = SLICES
-    word_slices: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    bootstrap: BootstrapConfig = BootstrapConfig()
-    meteor: bool = True
-    gallery_size: Annotated[int, Field(ge=0)] = 9
-    seed: int = 1
-
-    @field_validator("thresholds")
-    @classmethod
-    def _some_threshold(cls, thresholds: dict[str, float]) -> dict[str, float]:
-        if not thresholds:
-            raise ValueError(
-                "must name at least one metric and its lowest value, such as bleu_4: 0.1; "
-                "a model is never blessed against nothing"
-            )
-        return thresholds
 
     @field_validator("thresholds", "change_thresholds")
     @classmethod
@@ -119,6 +94,59 @@ class EvaluatorConfig:
             )
         return metrics
 
+
+@dataclass(frozen=True, config=STRICT)
+class SliceRules(Rules):
+    """What is asked of one slice: at least one rule."""
+
+    def __post_init__(self) -> None:
+        if not (self.thresholds or self.change_thresholds or self.not_significantly_worse):
+            raise ValueError(
+                "a slice must have at least one of `thresholds`, `change_thresholds` and "
+                "`not_significantly_worse`. Received: none."
+            )
+
+
+@dataclass(frozen=True, config=STRICT)
+class EvaluatorConfig(Rules):
+    """What a model is measured by, and what it takes to be blessed.
+
+    Attributes:
+      thresholds: As of `Rules`, of all images. At least one; a blessing that asks for nothing says
+        nothing.
+      slice_rules: Slice, named as in the report (`people: yes`), to rules of its own: those of
+        this class are asked of all images only. A slice without an image fails its rules.
+      split: Split of the examples that is captioned.
+      batch_size: Images per call of the model.
+      slices: Groups of images scored by themselves, of `SLICES` and of `word_slices`.
+      word_slices: Further slices: name to words of which one occurs in a reference caption.
+      bootstrap: Confidence intervals.
+      meteor: Compute METEOR where there is a Java; it takes longer than all others together.
+      gallery_size: Images of each group (best, worst, by chance) in the report.
+      seed: Seeds the choice of random captions and of random images in the report.
+    """
+
+    thresholds: dict[str, float]
+    slice_rules: dict[str, SliceRules] = dataclasses.field(default_factory=dict)
+    split: Annotated[str, Field(min_length=1)] = "test"
+    batch_size: Positive = 32
+    slices: tuple[str, ...] = SLICES
+    word_slices: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    bootstrap: BootstrapConfig = BootstrapConfig()
+    meteor: bool = True
+    gallery_size: Annotated[int, Field(ge=0)] = 9
+    seed: int = 1
+
+    @field_validator("thresholds")
+    @classmethod
+    def _some_threshold(cls, thresholds: dict[str, float]) -> dict[str, float]:
+        if not thresholds:
+            raise ValueError(
+                "must name at least one metric and its lowest value, such as bleu_4: 0.1; "
+                "a model is never blessed against nothing"
+            )
+        return thresholds
+
     def __post_init__(self) -> None:
         allowed = (*SLICES, *self.word_slices)
         unknown = sorted(set(self.slices) - set(allowed))
@@ -129,7 +157,14 @@ class EvaluatorConfig:
         taken = sorted(set(self.word_slices) & set(SLICES))
         if taken:
             raise ValueError(f"`word_slices` must not reuse the names {', '.join(taken)}.")
-        if self.not_significantly_worse and not self.bootstrap.samples:
+        for name in self.slice_rules:
+            if name.partition(": ")[0] not in self.slices or ": " not in name:
+                raise ValueError(
+                    "`slice_rules` must name slices as the report does, such as `people: yes`, of "
+                    f"{', '.join(self.slices)}. Received: {name!r}."
+                )
+        asked = [self, *self.slice_rules.values()]
+        if any(rules.not_significantly_worse for rules in asked) and not self.bootstrap.samples:
             raise ValueError(
                 "`not_significantly_worse` needs `bootstrap.samples` of at least 1. Received: 0."
             )

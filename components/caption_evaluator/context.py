@@ -29,7 +29,9 @@ NEAREST = "nearest neighbour"
 _BLOCK = 256
 
 References = Mapping[str, Sequence[str]]
-Scorer = Callable[[References, Mapping[str, str]], Mapping[str, float]]
+# Slice to metric to value.
+SliceScores = dict[str, dict[str, float]]
+Scorer = Callable[[References, Mapping[str, str]], SliceScores]
 
 
 def human_rounds(references: References) -> list[tuple[dict[str, list[str]], dict[str, str]]]:
@@ -57,12 +59,17 @@ def human_rounds(references: References) -> list[tuple[dict[str, list[str]], dic
     return rounds
 
 
-def human_line(references: References, score: Scorer) -> dict[str, float]:
-    """Mean score of people against people; empty where no image has two references."""
+def human_line(references: References, score: Scorer) -> SliceScores:
+    """Mean scores of people against people; empty where no image has two references."""
     rounds = [score(others, captions) for others, captions in human_rounds(references)]
     if not rounds:
         return {}
-    return {metric: float(np.mean([scores[metric] for scores in rounds])) for metric in rounds[0]}
+    return {
+        name: {
+            metric: float(np.mean([scores[name][metric] for scores in rounds])) for metric in values
+        }
+        for name, values in rounds[0].items()
+    }
 
 
 def training_lines(

@@ -18,10 +18,10 @@ from tensorflow_model_analysis import constants as tfma_constants
 from tensorflow_model_analysis.proto import config_pb2
 from tfx_bsl.tfxio import tf_example_record
 
-from components.caption_evaluator.config import EvaluatorConfig
+from components.caption_evaluator.blessing import FailedThreshold
+from components.caption_evaluator.config import OVERALL, EvaluatorConfig
 from components.caption_evaluator.images import TestImage
 from components.caption_evaluator.slices import slice_features
-from components.caption_evaluator.summary import OVERALL
 
 CANDIDATE, BASELINE = "candidate", "baseline"
 REFERENCES_KEY, CAPTION_KEY, BASELINE_CAPTION_KEY = "references", "caption", "baseline_caption"
@@ -93,8 +93,7 @@ def eval_config(
     model_specs = [_model_spec(CANDIDATE, CAPTION_KEY)]
     if with_baseline:
         model_specs.append(_model_spec(BASELINE, BASELINE_CAPTION_KEY, is_baseline=True))
-    changes = config.change_thresholds if compare else {}
-    judged = [_with_thresholds(metric, config.thresholds, changes) for metric in metrics]
+    judged = [_with_thresholds(metric, config, compare) for metric in metrics]
     return config_pb2.EvalConfig(
         model_specs=model_specs,
         metrics_specs=[config_pb2.MetricsSpec(metrics=judged)],
@@ -106,29 +105,36 @@ def eval_config(
 
 
 def _with_thresholds(
-    metric: config_pb2.MetricConfig,
-    thresholds: Mapping[str, float],
-    change_thresholds: Mapping[str, float],
+    metric: config_pb2.MetricConfig, config: EvaluatorConfig, compare: bool
 ) -> config_pb2.MetricConfig:
-    """The metric with its bounds over all images.
+    """The metric with its bounds over all images and in the slices that have rules.
 
     A plain `threshold` would hold in every slice, a slice of one image included. Thresholds of a
     MetricsSpec, beside its metrics, are looked up under a key that no metric of ours has.
     """
     name = json.loads(f"{{{metric.config}}}")["name"]
-    threshold = config_pb2.MetricThreshold()
-    if name in thresholds:
-        threshold.value_threshold.lower_bound.value = thresholds[name]
-    if name in change_thresholds:
-        threshold.change_threshold.direction = config_pb2.MetricDirection.HIGHER_IS_BETTER
-        threshold.change_threshold.absolute.value = change_thresholds[name]
     result = config_pb2.MetricConfig()
     result.CopyFrom(metric)
-    if threshold.ByteSize():
-        result.per_slice_thresholds.add(
-            slicing_specs=[config_pb2.SlicingSpec()], threshold=threshold
-        )
+    for name_of_slice, rules in {OVERALL: config, **config.slice_rules}.items():
+        threshold = config_pb2.MetricThreshold()
+        if name in rules.thresholds:
+            threshold.value_threshold.lower_bound.value = rules.thresholds[name]
+        if compare and name in rules.change_thresholds:
+            threshold.change_threshold.direction = config_pb2.MetricDirection.HIGHER_IS_BETTER
+            threshold.change_threshold.absolute.value = rules.change_thresholds[name]
+        if threshold.ByteSize():
+            result.per_slice_thresholds.add(
+                slicing_specs=[_slicing_spec(name_of_slice)], threshold=threshold
+            )
     return result
+
+
+def _slicing_spec(name: str) -> config_pb2.SlicingSpec:
+    """The inverse of `slice_name`, of one feature."""
+    if name == OVERALL:
+        return config_pb2.SlicingSpec()
+    feature, _, value = name.partition(": ")
+    return config_pb2.SlicingSpec(feature_values={feature: value})
 
 
 def _model_spec(name: str, prediction_key: str, is_baseline: bool = False) -> config_pb2.ModelSpec:
@@ -212,15 +218,20 @@ def slice_name(key: Sequence[tuple[str, str]]) -> str:
     return ", ".join(f"{name}: {value}" for name, value in key) or OVERALL
 
 
-def failed_thresholds(output_path: str) -> dict[tuple[str, bool], str]:
-    """What TFMA's validation found wanting.
-
-    Returns:
-      (metric, whether it is the change threshold) to TFMA's message, empty where all passed.
-    """
+def failed_thresholds(output_path: str) -> set[FailedThreshold]:
+    """What TFMA's validation found wanting; empty where all passed."""
     validation = tfma.load_validation_result(output_path)
     return {
-        (failure.metric_key.name, failure.metric_key.is_diff): failure.message
+        FailedThreshold(
+            slice_name(
+                [
+                    (key.column, key.bytes_value.decode())
+                    for key in per_slice.slice_key.single_slice_keys
+                ]
+            ),
+            failure.metric_key.name,
+            failure.metric_key.is_diff,
+        )
         for per_slice in validation.metric_validations_per_slice
         for failure in per_slice.failures
     }

@@ -31,12 +31,14 @@ from components.caption_evaluator.report import (
     TrainingHistory,
     read_history,
     render_report,
+    write_history,
     write_report,
 )
 from components.caption_evaluator.summary import (
     EvaluationSummary,
     write_captions,
     write_references,
+    write_statistics,
     write_summary,
 )
 from components.caption_evaluator.training import read_training_text
@@ -73,7 +75,7 @@ class Executor(BaseBeamExecutor):
             measured = measure(judged, input_dict.get("features", []))
         summary = summarize(exec_properties["model_name"], uri, judged, measured, clock.seconds)
         attention = load_attention(path_utils.serving_model_path(model.uri))
-        history = read_history(input_dict.get("model_run", []))
+        history = read_history(run.uri for run in input_dict.get("model_run", []))
         write_outputs(uri, files, judged, measured, summary, attention, history)
         write_blessing(
             artifact_utils.get_single_instance(output_dict["blessing"]),
@@ -145,9 +147,11 @@ def write_outputs(
     """
     captions, references = judged.captions.texts, judged.split.references
     baseline_captions = judged.baseline_captions
+    candidate = measured.candidate
+    scores = dict(zip(candidate.ids, candidate.cider_d.tolist(), strict=True))
     pictures = make_gallery(
         files,
-        choose(measured.image_scores, judged.config.gallery_size, judged.config.seed),
+        choose(scores, judged.config.gallery_size, judged.config.seed),
         references,
         captions,
         baseline_captions.texts if baseline_captions else None,
@@ -156,6 +160,9 @@ def write_outputs(
     write_captions(uri, captions)
     write_references(uri, references)
     write_gallery(uri, pictures)
+    write_statistics(uri, candidate)
+    if history is not None:
+        write_history(uri, history)
     write_report(uri, REPORT_FILE, render_report(summary, captions, references, pictures, history))
     write_summary(uri, summary)
 

@@ -10,14 +10,21 @@ import apache_beam as beam
 from tfx.types import Artifact
 
 from components.caption_evaluator import context, evaluation, scoring
-from components.caption_evaluator.blessing import Baseline, BaselineStatus, Interval, decide
+from components.caption_evaluator.blessing import (
+    Baseline,
+    BaselineStatus,
+    Found,
+    Interval,
+    decide,
+)
 from components.caption_evaluator.captioning import Captions
-from components.caption_evaluator.confidence import Confidence, bootstrap
-from components.caption_evaluator.config import EvaluatorConfig
+from components.caption_evaluator.confidence import Confidence, Intervals, bootstrap
+from components.caption_evaluator.config import OVERALL, EvaluatorConfig
+from components.caption_evaluator.context import SliceScores
 from components.caption_evaluator.images import EvaluatedSplit
 from components.caption_evaluator.metrics import specs
 from components.caption_evaluator.slices import slice_features
-from components.caption_evaluator.summary import OVERALL, EvaluationSummary, MetricValues
+from components.caption_evaluator.summary import EvaluationSummary
 from components.caption_evaluator.training import TrainingText
 
 EXAMPLE_COUNT = "example_count"
@@ -67,6 +74,7 @@ class Judged:
             captions,
             with_meteor="meteor" not in self.unavailable,
             document_frequencies=self.training.frequencies,
+            training_captions=self.training.tokenised,
         )
 
 
@@ -75,14 +83,14 @@ class Measured:
     """What is computed beside TFMA, from statistics per image.
 
     Attributes:
-      image_scores: Image id to the CIDEr-D of the candidate's caption.
+      candidate: Statistics of the candidate's captions.
       confidence: Bootstrap intervals.
-      context: Line, such as the human one, to metrics over all images.
+      context: Line, such as the human one, to slice to metrics.
     """
 
-    image_scores: Mapping[str, float]
+    candidate: scoring.ImageStatistics
     confidence: Confidence
-    context: Mapping[str, MetricValues]
+    context: Mapping[str, SliceScores]
 
 
 def score(pipeline: beam.Pipeline, uri: str, judged: Judged) -> None:
@@ -124,6 +132,7 @@ def measure(judged: Judged, features: Sequence[Artifact]) -> Measured:
       features: Featurized Examples; empty where they are not connected.
     """
     config, split = judged.config, judged.split
+    slices = _slices(judged)
     candidate = judged.statistics(judged.captions.texts)
     comparable = judged.baseline.status is BaselineStatus.COMPARABLE
     baseline = (
@@ -131,23 +140,42 @@ def measure(judged: Judged, features: Sequence[Artifact]) -> Measured:
         if comparable and judged.baseline_captions
         else None
     )
-    confidence = bootstrap(candidate, baseline, _slices(judged), OVERALL, config.bootstrap)
-    human = context.human_line(
-        split.references,
-        lambda references, captions: judged.statistics(captions, references).corpus(),
-    )
+    confidence = bootstrap(candidate, baseline, slices, OVERALL, config.bootstrap)
+
+    def score_line(
+        references: Mapping[str, Sequence[str]], captions: Mapping[str, str]
+    ) -> SliceScores:
+        return _by_slice(judged.statistics(captions, references), slices)
+
     lines = context.training_lines(
         list(split.images),
         judged.training.captions,
         context.nearest_neighbours(features, list(split.images), config.split),
         config.seed,
     )
-    scored = {name: judged.statistics(captions).corpus() for name, captions in lines.items()}
-    return Measured(
-        dict(zip(candidate.ids, candidate.images()["cider_d"].tolist(), strict=True)),
-        confidence,
-        ({context.HUMAN: human} if human else {}) | scored,
-    )
+    human = context.human_line(split.references, score_line)
+    scored = {name: score_line(split.references, captions) for name, captions in lines.items()}
+    return Measured(candidate, confidence, ({context.HUMAN: human} if human else {}) | scored)
+
+
+def _by_slice(
+    statistics: scoring.ImageStatistics, slices: Mapping[str, Sequence[str]]
+) -> SliceScores:
+    """All scores over all images, and in each slice that has some of them the means over images.
+
+    Those compare from slice to slice; the others would take as long as the candidate's own.
+    """
+    scores = {OVERALL: statistics.corpus()}
+    means = {"rouge_l": statistics.rouge_l, "cider_d_train_idf": statistics.cider_d_train_idf}
+    place = {image_id: row for row, image_id in enumerate(statistics.ids)}
+    for name, ids in slices.items():
+        if rows := [place[image_id] for image_id in ids if image_id in place]:
+            scores[name] = {
+                metric: float(values[rows].mean())
+                for metric, values in means.items()
+                if values is not None
+            }
+    return scores
 
 
 def _slices(judged: Judged) -> dict[str, list[str]]:
@@ -173,28 +201,22 @@ def summarize(
       seconds: Part of the evaluation to the time it took.
     """
     results = evaluation.read_scores(uri, with_baseline=judged.baseline_captions is not None)
-    scores, baseline_scores = results.candidate, results.baseline.get(OVERALL, {})
-    baseline_scores.pop(EXAMPLE_COUNT, None)
+    scores, baseline_scores = results.candidate, results.baseline
     sizes = {name: int(values.pop(EXAMPLE_COUNT)) for name, values in scores.items()}
-    differences = {}
-    if judged.baseline.status is BaselineStatus.COMPARABLE:
-        changes = {
-            metric: value - baseline_scores[metric] for metric, value in scores[OVERALL].items()
-        }
-        # Captions that are all empty have no distinct words, say; nothing differs from no number.
-        differences = {
-            metric: measured.confidence.differences.get(metric, Interval(change))
-            for metric, change in changes.items()
-            if not math.isnan(change)
-        }
-    verdict = decide(
-        judged.config,
-        scores[OVERALL],
+    for values in baseline_scores.values():
+        del values[EXAMPLE_COUNT]
+    comparable = judged.baseline.status is BaselineStatus.COMPARABLE
+    differences = (
+        _differences(scores, baseline_scores, measured.confidence.differences) if comparable else {}
+    )
+    found = Found(
+        scores,
         evaluation.failed_thresholds(uri),
-        judged.baseline,
         differences,
         judged.unavailable,
+        measured.context.get(context.NEAREST, {}).get(OVERALL, {}),
     )
+    verdict = decide(judged.config, found, judged.baseline)
     return EvaluationSummary(
         model_name=model_name,
         split=judged.config.split,
@@ -210,9 +232,37 @@ def summarize(
         confidence=judged.config.bootstrap.confidence,
         differences=differences,
         context=measured.context,
-        unavailable=judged.unavailable,
+        unavailable=_unavailable(judged, measured),
         undecodable=judged.split.undecodable,
         refused=judged.captions.refused,
         empty=judged.captions.empty,
         seconds=dict(seconds),
     )
+
+
+def _unavailable(judged: Judged, measured: Measured) -> dict[str, str]:
+    """What a reader will miss, to why it is not there."""
+    reasons = judged.unavailable
+    if judged.training.captions and context.NEAREST not in measured.context:
+        reasons = {
+            **reasons,
+            context.NEAREST: "no encoder features of these images are connected, as where the "
+            "encoder is trained together with the decoder",
+        }
+    return reasons
+
+
+def _differences(
+    scores: evaluation.Scores, baseline: evaluation.Scores, drawn: Intervals
+) -> dict[str, dict[str, Interval]]:
+    """Candidate minus baseline in each slice, with an interval where one was drawn."""
+    differences = {}
+    for name, values in scores.items():
+        changes = {metric: value - baseline[name][metric] for metric, value in values.items()}
+        # Captions that are all empty have no distinct words, say; nothing differs from no number.
+        differences[name] = {
+            metric: drawn.get(name, {}).get(metric, Interval(change))
+            for metric, change in changes.items()
+            if not math.isnan(change)
+        }
+    return differences

@@ -5,6 +5,7 @@ Styles, charts and thumbnails are inside; there is no script and nothing is fetc
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,43 +14,44 @@ from typing import Any
 
 import jinja2
 from tfx.dsl.io import fileio
-from tfx.types import Artifact
 from tfx.utils import io_utils
 
-from components.caption_evaluator import charts, context, gallery
-from components.caption_evaluator.blessing import Interval
-from components.caption_evaluator.config import RANKING_METRICS
+from components.caption_evaluator import charts, gallery
+from components.caption_evaluator.config import OVERALL
 from components.caption_evaluator.gallery import Picture
-from components.caption_evaluator.summary import OVERALL, EvaluationSummary, MetricValues
+from components.caption_evaluator.summary import EvaluationSummary
+from components.caption_evaluator.tables import (
+    Cell,
+    baseline_columns,
+    context_columns,
+    description_table,
+    model_column,
+    points,
+    ranking_table,
+    span,
+    title,
+)
 
 REPORT_FILE = "report.html"
 HISTORY_FILE = "history.json"
 
-_TITLES = {
-    **{f"bleu_{order}": f"BLEU-{order}" for order in range(1, 5)},
-    "meteor": "METEOR",
-    "rouge_l": "ROUGE-L",
-    "cider_d": "CIDEr-D",
-    "cider_d_train_idf": "CIDEr-D, train idf",
-}
 # What a slice is shown by; a phone has room for few columns.
 _SLICE_METRICS = ("bleu_1", "bleu_4", "rouge_l", "meteor", "cider_d_train_idf")
-_GROUPS = {
+# What a slice of the lines to compare with is scored in, the better one first.
+_CONTEXT_METRICS = ("cider_d_train_idf", "rouge_l")
+GROUPS = {
     gallery.RANDOM: "Images by chance",
     gallery.WORST: "Worst captions",
     gallery.BEST: "Best captions",
 }
-MISSING = "-"
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A value as it is shown, with its interval, or a bar of a share of the width in percent."""
+class Chart:
+    """A chart as SVG, and what it shows."""
 
-    text: str
-    interval: str | None = None
-    main: bool = False
-    bar: float | None = None
+    title: str
+    svg: str
 
 
 @dataclass(frozen=True)
@@ -60,18 +62,28 @@ class TrainingHistory:
     best_epoch: int
 
 
-def read_history(model_runs: Sequence[Artifact]) -> TrainingHistory | None:
-    """Learning curves that `models.trainer` left in a ModelRun; None where there are none.
+def read_history(folders: Iterable[str]) -> TrainingHistory | None:
+    """Learning curves that `models.trainer` left in a ModelRun, or an evaluation copied from there.
 
     Args:
-      model_runs: The trainer's ModelRun; empty where it is not connected.
+      folders: Of the trainer's ModelRun, or of an evaluation; may be none.
+
+    Returns:
+      The first that is found, or None.
     """
-    for model_run in model_runs:
-        path = os.path.join(model_run.uri, HISTORY_FILE)
+    for folder in folders:
+        path = os.path.join(folder, HISTORY_FILE)
         if fileio.exists(path):
             content = json.loads(io_utils.read_string_file(path))
             return TrainingHistory(content["history"], content["best_epoch"])
     return None
+
+
+def write_history(uri: str, training: TrainingHistory) -> None:
+    """Writes learning curves into the folder of an evaluation, for pages that compare."""
+    io_utils.write_string_file(
+        os.path.join(uri, HISTORY_FILE), json.dumps(dataclasses.asdict(training))
+    )
 
 
 def render_report(
@@ -90,17 +102,22 @@ def render_report(
       pictures: Images to show.
       training: Learning curves, where the trainer left any.
     """
+    columns = [
+        model_column(summary, summary.model_name),
+        *baseline_columns(summary),
+        *context_columns(summary),
+    ]
     return render(
         "report.html.j2",
         summary=summary,
         warnings=warnings(summary),
-        scores=_scores(summary),
-        description=_description(summary),
-        slices=_slices(summary),
+        scores=ranking_table(columns),
+        description=description_table(columns),
+        slices=slice_table([(summary.model_name, summary)], _SLICE_METRICS),
         charts=_charts(captions, references, training),
         galleries=[
             (heading, [picture for picture in pictures if picture.group == group])
-            for group, heading in _GROUPS.items()
+            for group, heading in GROUPS.items()
             if any(picture.group == group for picture in pictures)
         ],
     )
@@ -128,23 +145,6 @@ def render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(title=title, **values)
 
 
-def title(metric: str) -> str:
-    """A metric's name as papers print it."""
-    return _TITLES.get(metric, metric.replace("_", " "))
-
-
-def points(value: float | None) -> str:
-    """A score x 100, as papers print it."""
-    return MISSING if value is None else f"{100 * value:.1f}"
-
-
-def span(interval: Interval | None, sign: str = "") -> str | None:
-    """The bounds of an interval x 100; None where there are none."""
-    if interval is None or interval.lower is None or interval.upper is None:
-        return None
-    return f"[{100 * interval.lower:{sign}.1f}, {100 * interval.upper:{sign}.1f}]"
-
-
 def warnings(summary: EvaluationSummary) -> list[str]:
     """What a reader of the scores must know."""
     found = []
@@ -156,24 +156,7 @@ def warnings(summary: EvaluationSummary) -> list[str]:
         )
     if summary.refused:
         found.append(f"The model failed on these of them: {_some(summary.refused)}.")
-    nearest = summary.context.get(context.NEAREST)
-    if nearest:
-        scores = summary.scores[OVERALL]
-        lost = [
-            title(metric)
-            for metric in RANKING_METRICS
-            if _at_most(scores.get(metric), nearest.get(metric))
-        ]
-        if lost:
-            found.append(
-                "Repeating the caption of the most similar training image scores as high in "
-                f"{', '.join(lost)}."
-            )
     return found
-
-
-def _at_most(value: float | None, other: float | None) -> bool:
-    return value is not None and other is not None and value <= other
 
 
 def _some(names: Iterable[str], limit: int = 5) -> str:
@@ -182,109 +165,116 @@ def _some(names: Iterable[str], limit: int = 5) -> str:
     return f"{', '.join(names[:limit])}{more}"
 
 
-def _scores(summary: EvaluationSummary) -> dict[str, Any]:
-    """The table of metrics in which more is better: model, baseline, difference, context."""
-    values = summary.scores[OVERALL]
-    with_baseline = bool(summary.baseline_scores)
-    rows = []
-    for metric in [name for name in RANKING_METRICS if name in values]:
-        cells = [
-            Cell(
-                points(values[metric]),
-                span(summary.interval(metric)),
-                main=True,
-            ),
-        ]
-        if with_baseline:
-            difference = summary.differences.get(metric)
-            cells += [
-                Cell(points(summary.baseline_scores.get(metric))),
-                Cell(
-                    f"{100 * difference.value:+.1f}" if difference else MISSING,
-                    span(difference, "+"),
-                ),
-            ]
-        cells += [Cell(points(line.get(metric))) for line in summary.context.values()]
-        rows.append({"title": title(metric), "cells": cells})
-    return {
-        "headings": [
-            summary.model_name,
-            *(["baseline", "difference"] if with_baseline else []),
-            *summary.context,
-        ],
-        "rows": rows,
-        "intervals": f"{summary.confidence:.0%}" if summary.intervals else "",
-    }
+def slice_table(
+    labelled: Sequence[tuple[str, EvaluationSummary]], metrics: Sequence[str]
+) -> dict[str, Any]:
+    """Slices in rows; in columns metrics of one or more models on the same images.
 
+    One model's values have bars, and beside them, in one metric, the difference to the baseline
+    and the lines to compare with.
 
-def _description(summary: EvaluationSummary) -> dict[str, Any]:
-    """The table of what is neither good nor bad by itself, such as the length of captions."""
-    columns: dict[str, MetricValues] = {summary.model_name: summary.scores[OVERALL]}
-    if summary.baseline_scores:
-        columns["baseline"] = summary.baseline_scores
-    metrics = [name for name in summary.scores[OVERALL] if name not in RANKING_METRICS]
-    return {
-        "headings": list(columns),
-        "rows": [
-            {
-                "title": title(metric),
-                "cells": [
-                    Cell(MISSING if value is None else f"{value:.3g}")
-                    for value in (values.get(metric) for values in columns.values())
-                ],
-            }
-            for metric in metrics
-        ],
-    }
-
-
-def _slices(summary: EvaluationSummary) -> dict[str, Any]:
-    metrics = [name for name in _SLICE_METRICS if name in summary.scores[OVERALL]]
-    largest = {
-        metric: max((values.get(metric) or 0.0 for values in summary.scores.values()), default=0.0)
+    Args:
+      labelled: What to call each model, and what its evaluation found.
+      metrics: What to show of each.
+    """
+    alone = len(labelled) == 1
+    summary = labelled[0][1]
+    metrics = [name for name in metrics if name in summary.scores[OVERALL]]
+    columns = [
+        (title(metric) if alone else f"{label}, {title(metric)}", metric, each)
         for metric in metrics
-    }
-    return {
-        "headings": [title(metric) for metric in metrics],
-        "rows": [
-            {
-                "title": name.replace("_", " "),
-                "images": f"{summary.slice_sizes.get(name, 0):,}",
-                "cells": [
-                    Cell(
-                        points(values.get(metric)),
-                        span(summary.interval(metric, name)),
-                        bar=_bar(values.get(metric), largest[metric]),
-                    )
-                    for metric in metrics
-                ],
-            }
-            for name, values in summary.scores.items()
-            # A slice that holds every image says nothing of its own.
-            if name == OVERALL or summary.slice_sizes.get(name) != summary.image_count
-        ],
-    }
+        for label, each in labelled
+    ]
+    known = [name for name in _CONTEXT_METRICS if alone and name in summary.scores[OVERALL]]
+    beside = known[0] if known else None
+    rows = []
+    for name in summary.scores:
+        size = summary.slice_sizes.get(name, 0)
+        # A slice that holds every image says nothing of its own.
+        if name != OVERALL and size == summary.image_count:
+            continue
+        cells = [_slice_cell(each, metric, name, bar=alone) for _, metric, each in columns]
+        if beside:
+            cells += _beside(summary, beside, name)
+        rows.append({"title": name.replace("_", " "), "images": f"{size:,}", "cells": cells})
+    headings = [heading for heading, *_ in columns]
+    if beside:
+        lines = [*(["difference"] if summary.differences else []), *summary.context]
+        headings += [f"{title(beside)}: {line}" for line in lines]
+    return {"headings": headings, "rows": rows}
+
+
+def _slice_cell(summary: EvaluationSummary, metric: str, name: str, *, bar: bool) -> Cell:
+    value = summary.scores.get(name, {}).get(metric)
+    largest = max((values.get(metric) or 0.0 for values in summary.scores.values()), default=0.0)
+    return Cell(
+        points(value),
+        span(summary.interval(metric, name)),
+        bar=_bar(value, largest) if bar else None,
+    )
+
+
+def _beside(summary: EvaluationSummary, metric: str, name: str) -> list[Cell]:
+    """What stands beside the scores of a slice: its difference to the baseline, context lines."""
+    cells = []
+    if summary.differences:
+        difference = summary.difference(metric, name)
+        value = difference.value if difference else None
+        cells.append(Cell(points(value, "+"), span(difference, "+")))
+    lines = (slices.get(name, {}) for slices in summary.context.values())
+    return cells + [Cell(points(line.get(metric))) for line in lines]
 
 
 def _bar(value: float | None, largest: float) -> float | None:
     return None if value is None or largest <= 0 else round(100 * max(value, 0.0) / largest, 1)
 
 
+def learning_charts(label: str, training: TrainingHistory | None) -> list[Chart]:
+    """Learning curves; none where the trainer left none.
+
+    Args:
+      label: Of the model, where there is more than one; else empty.
+      training: The curves.
+    """
+    if training is None or not training.history:
+        return []
+    curves = charts.learning_curves(training.history, training.best_epoch)
+    return [Chart(_labelled("Learning curves", label), curves)]
+
+
+def length_chart(said: Mapping[str, Iterable[str]], people: Iterable[str]) -> Chart:
+    """How long captions are.
+
+    Args:
+      said: Label of each model to its captions.
+      people: Reference captions.
+    """
+    texts = {**said, "people": people}
+    lengths = {
+        label: [len(charts.words_of(text)) for text in captions]
+        for label, captions in texts.items()
+    }
+    return Chart("Caption length", charts.caption_lengths(lengths))
+
+
+def word_chart(label: str, captions: Iterable[str], people: Iterable[str]) -> Chart:
+    """What a model says too often and too rarely."""
+    use = charts.word_use(captions, people)
+    return Chart(_labelled("Words used too often or too rarely", label), use)
+
+
+def _labelled(heading: str, label: str) -> str:
+    return f"{heading}: {label}" if label else heading
+
+
 def _charts(
     captions: Mapping[str, str],
     references: Mapping[str, Sequence[str]],
     training: TrainingHistory | None,
-) -> list[dict[str, str]]:
+) -> list[Chart]:
     people = [text for texts in references.values() for text in texts]
-    made = []
-    if training is not None and training.history:
-        curves = charts.learning_curves(training.history, training.best_epoch)
-        made.append({"title": "Learning curves", "svg": curves})
-    lengths = {
-        "model": [len(charts.words_of(text)) for text in captions.values()],
-        "people": [len(charts.words_of(text)) for text in people],
-    }
-    made.append({"title": "Caption length", "svg": charts.caption_lengths(lengths)})
-    use = charts.word_use(captions.values(), people)
-    made.append({"title": "Words used too often or too rarely", "svg": use})
-    return made
+    return [
+        *learning_charts("", training),
+        length_chart({"model": captions.values()}, people),
+        word_chart("", captions.values(), people),
+    ]

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from components.caption_evaluator.descriptions import ImageDescriptions, describe, jackknife_error
 from components.caption_evaluator.metrics import bleu, cider, meteor, ptb, rouge
 
 _LOGGER = logging.getLogger("captioner.evaluator")
@@ -51,6 +53,8 @@ class ImageStatistics:
         bleu: int64 [images, 10], the sums of `BleuStatistics.vector`.
         rouge_l: float64 [images].
         cider_d: float64 [images], with document frequencies of these images' references.
+        text: The captions, as CIDEr-D keeps them.
+        descriptions: What the captions are like.
         cider_d_train_idf: float64 [images] with those of the training split, or None.
         meteor: float64 [images, 23], counts as they enter the sum, or None.
     """
@@ -59,6 +63,8 @@ class ImageStatistics:
     bleu: np.ndarray
     rouge_l: np.ndarray
     cider_d: np.ndarray
+    text: cider.CiderCorpus
+    descriptions: ImageDescriptions
     cider_d_train_idf: np.ndarray | None = None
     meteor: np.ndarray | None = None
 
@@ -72,7 +78,7 @@ class ImageStatistics:
         scores["cider_d"] = _mean(self.cider_d)
         if self.cider_d_train_idf is not None:
             scores["cider_d_train_idf"] = _mean(self.cider_d_train_idf)
-        return scores
+        return scores | self.descriptions.values()
 
     def images(self) -> dict[str, np.ndarray]:
         """Each image's own score by TFMA name, float64 [images], for lists of best and worst.
@@ -93,17 +99,21 @@ class ImageStatistics:
         return scores
 
     def select(self, ids: Sequence[str]) -> ImageStatistics:
-        """The statistics of some images, such as a slice, in the order of `ids`.
+        """The statistics of some images, such as a slice, in the order of `ids`, each once.
 
-        CIDEr-D keeps the document frequencies of all images.
+        CIDEr-D is scored anew, with the document frequencies of these images: as it is published,
+        and as TFMA scores a slice.
         """
         place = {image_id: index for index, image_id in enumerate(self.ids)}
         rows = np.array([place[image_id] for image_id in ids], np.intp)
+        text = self.text.select(rows.tolist())
         return ImageStatistics(
             ids=tuple(ids),
             bleu=self.bleu[rows],
             rouge_l=self.rouge_l[rows],
-            cider_d=self.cider_d[rows],
+            cider_d=text.scores(),
+            text=text,
+            descriptions=self.descriptions.select(rows),
             cider_d_train_idf=_rows(self.cider_d_train_idf, rows),
             meteor=_rows(self.meteor, rows),
         )
@@ -115,6 +125,7 @@ def image_statistics(
     *,
     with_meteor: bool = True,
     document_frequencies: cider.DocumentFrequencies | None = None,
+    training_captions: Collection[str] | None = None,
 ) -> ImageStatistics:
     """Tokenises and counts; everything that takes long.
 
@@ -123,6 +134,7 @@ def image_statistics(
         hypotheses: One raw caption for each image of `references`.
         with_meteor: Whether to run METEOR, which takes some 10 ms per image.
         document_frequencies: Of the training split, for `cider_d_train_idf`.
+        training_captions: Of the training split, tokenised, for `novel_captions`.
 
     Raises:
         ValueError: The two do not name the same images, an image has no reference, or its
@@ -145,6 +157,8 @@ def image_statistics(
         bleu=np.array(bleu_rows, np.int64).reshape(-1, 2 * bleu.MAX_ORDER + 2),
         rouge_l=np.array(rouge_rows, np.float64),
         cider_d=corpus.scores(),
+        text=corpus,
+        descriptions=describe(images, training_captions),
         cider_d_train_idf=train_idf,
         meteor=_meteor_counts(images) if with_meteor else None,
     )
@@ -197,7 +211,8 @@ def bootstrap_intervals(
     """Percentile bootstrap over images (Efron, 1979) of every corpus score.
 
     CIDEr-D keeps the document frequencies of the full set in all resamples: they are part of the
-    yardstick, not of the sample.
+    yardstick, not of the sample. Shares of different words have intervals by the jackknife, for
+    the reason that `descriptions` gives; a single image has none of those.
 
     Raises:
         ValueError: `resamples` or `confidence` is out of range.
@@ -205,7 +220,10 @@ def bootstrap_intervals(
     _check_bootstrap(resamples, confidence)
     values = statistics.corpus()
     samples = _resampled([statistics], resamples, seed)
-    return {name: _interval(values[name], drawn[0], confidence) for name, drawn in samples.items()}
+    return {
+        **{name: _interval(values[name], drawn[0], confidence) for name, drawn in samples.items()},
+        **_jackknifed(values, statistics.descriptions.leave_one_out(), confidence),
+    }
 
 
 def paired_bootstrap(
@@ -233,13 +251,28 @@ def paired_bootstrap(
             "candidate and baseline must be scored on the same images. In one of them only: "
             f"{len(set(candidate.ids) ^ set(baseline.ids))}."
         )
-    baseline = baseline.select(candidate.ids)
-    ours, theirs = candidate.corpus(), baseline.corpus()
+    if candidate.ids != baseline.ids:
+        baseline = baseline.select(candidate.ids)
+    theirs = baseline.corpus()
+    values = {
+        name: value - theirs[name] for name, value in candidate.corpus().items() if name in theirs
+    }
     samples = _resampled([candidate, baseline], resamples, seed)
+    without = baseline.descriptions.leave_one_out()
     return {
-        name: _interval(ours[name] - theirs[name], drawn[0] - drawn[1], confidence)
-        for name, drawn in samples.items()
-        if len(drawn) == 2
+        **{
+            name: _interval(values[name], drawn[0] - drawn[1], confidence)
+            for name, drawn in samples.items()
+            if len(drawn) == 2
+        },
+        **_jackknifed(
+            values,
+            {
+                name: left_out - without[name]
+                for name, left_out in candidate.descriptions.leave_one_out().items()
+            },
+            confidence,
+        ),
     }
 
 
@@ -288,13 +321,27 @@ def _weighted(statistics: ImageStatistics, weights: np.ndarray) -> dict[str, np.
     scores["cider_d"] = weights @ statistics.cider_d / images
     if statistics.cider_d_train_idf is not None:
         scores["cider_d_train_idf"] = weights @ statistics.cider_d_train_idf / images
-    return scores
+    described = statistics.descriptions
+    return scores | dict(zip(described.names, (weights @ described.means / images).T, strict=True))
 
 
 def _interval(value: float, drawn: np.ndarray, confidence: float) -> Interval:
     tail = (1 - confidence) / 2
     lower, upper = np.quantile(drawn, [tail, 1 - tail])
     return Interval(value, float(lower), float(upper))
+
+
+def _jackknifed(
+    values: Mapping[str, float], leave_one_out: Mapping[str, np.ndarray], confidence: float
+) -> dict[str, Interval]:
+    """Normal intervals, of the values without each image in turn."""
+    width = NormalDist().inv_cdf((1 + confidence) / 2)
+    intervals = {}
+    for name, without in leave_one_out.items():
+        error = width * jackknife_error(without)
+        if math.isfinite(error):
+            intervals[name] = Interval(values[name], values[name] - error, values[name] + error)
+    return intervals
 
 
 def _bleu_sums(rows: np.ndarray) -> bleu.BleuStatistics:

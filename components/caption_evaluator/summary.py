@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 from tfx.dsl.io import fileio
 from tfx.utils import io_utils
 
 from components.caption_evaluator.blessing import Baseline, Interval, Verdict
+from components.caption_evaluator.config import OVERALL
+from components.caption_evaluator.scoring import ImageStatistics, image_statistics
 
 SUMMARY_FILE = "verdict.json"
 CAPTIONS_FILE = "captions.json"
 REFERENCES_FILE = "references.json"
-OVERALL = "all images"
+_STATISTICS_FILE = "image_statistics.npz"
 
 # Metric to value; None where the metric is not a number.
 MetricValues = Mapping[str, float | None]
@@ -38,12 +42,12 @@ class EvaluationSummary:
       scores: Slice to metrics; the slice of all images is `OVERALL`.
       train_fingerprint: Of ids and captions of the train split; empty where there is none.
       slice_sizes: Slice to number of images.
-      baseline_scores: Metrics of the baseline over all images; empty without one.
+      baseline_scores: Slice to metrics of the baseline; empty without one.
       intervals: Slice to metric to score and bootstrap interval.
       confidence: Share of the resampled scores that an interval holds.
-      differences: Metric to candidate minus baseline; empty without a comparable baseline.
-      context: Line, such as the human one, to metrics over all images.
-      unavailable: Metric to why it was not computed.
+      differences: Slice to metric to candidate minus baseline; empty without a comparable one.
+      context: Line, such as the human one, to slice to metrics.
+      unavailable: Metric, or line of the context, to why it was not computed.
       undecodable: Image id to why it was not scored.
       refused: Ids of images the model raised an error for, scored as an empty caption.
       empty: Ids of images that got an empty caption, those refused included.
@@ -59,11 +63,11 @@ class EvaluationSummary:
     scores: Mapping[str, MetricValues]
     train_fingerprint: str = ""
     slice_sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    baseline_scores: MetricValues = dataclasses.field(default_factory=dict)
+    baseline_scores: Mapping[str, MetricValues] = dataclasses.field(default_factory=dict)
     intervals: Mapping[str, Mapping[str, Interval]] = dataclasses.field(default_factory=dict)
     confidence: float = 0.95
-    differences: Mapping[str, Interval] = dataclasses.field(default_factory=dict)
-    context: Mapping[str, MetricValues] = dataclasses.field(default_factory=dict)
+    differences: Mapping[str, Mapping[str, Interval]] = dataclasses.field(default_factory=dict)
+    context: Mapping[str, Mapping[str, MetricValues]] = dataclasses.field(default_factory=dict)
     unavailable: Mapping[str, str] = dataclasses.field(default_factory=dict)
     undecodable: Mapping[str, str] = dataclasses.field(default_factory=dict)
     refused: list[str] = dataclasses.field(default_factory=list)
@@ -73,6 +77,10 @@ class EvaluationSummary:
     def interval(self, metric: str, slice_name: str = OVERALL) -> Interval | None:
         """The bootstrap interval of a metric, where there is one."""
         return self.intervals.get(slice_name, {}).get(metric)
+
+    def difference(self, metric: str, slice_name: str = OVERALL) -> Interval | None:
+        """Candidate minus baseline, where the two compare."""
+        return self.differences.get(slice_name, {}).get(metric)
 
 
 _ADAPTER = TypeAdapter(EvaluationSummary)
@@ -126,6 +134,27 @@ def read_references(uri: str) -> dict[str, tuple[str, ...]]:
     for annotation in content["annotations"]:
         references[str(annotation["image_id"])].append(annotation["caption"])
     return {key: tuple(texts) for key, texts in references.items()}
+
+
+def write_statistics(uri: str, statistics: ImageStatistics) -> None:
+    """Keeps of `image_statistics` what cannot be had from captions and references again."""
+    kept = {"cider_d_train_idf": statistics.cider_d_train_idf, "meteor": statistics.meteor}
+    arrays = {name: values for name, values in kept.items() if values is not None}
+    content = io.BytesIO()
+    np.savez_compressed(content, ids=np.array(statistics.ids, np.str_), **arrays)
+    with fileio.open(os.path.join(uri, _STATISTICS_FILE), "wb") as file:
+        file.write(content.getvalue())
+
+
+def read_statistics(uri: str) -> ImageStatistics:
+    """Statistics of the captions of an evaluation, without running METEOR again."""
+    counted = image_statistics(read_references(uri), read_captions(uri), with_meteor=False)
+    with fileio.open(os.path.join(uri, _STATISTICS_FILE), "rb") as file:
+        kept = np.load(io.BytesIO(file.read()))
+    place = {image_id: row for row, image_id in enumerate(kept["ids"].tolist())}
+    rows = np.array([place[image_id] for image_id in counted.ids], np.intp)
+    arrays = {name: kept[name][rows] for name in kept.files if name != "ids"}
+    return dataclasses.replace(counted, **arrays)
 
 
 def coco_id(image_id: str) -> int | str:

@@ -24,12 +24,14 @@ class TrainingText:
     Attributes:
       captions: By image id; empty where the examples have no train split.
       frequencies: Document frequencies for CIDEr-D; None without captions.
+      tokenised: The different captions after tokenisation; None without captions.
       captions_path: The captions as a file, for metrics in Beam; None without captions.
       frequencies_path: The frequencies as a file; None without captions.
     """
 
     captions: Mapping[str, Sequence[str]]
     frequencies: cider.DocumentFrequencies | None = None
+    tokenised: frozenset[str] | None = None
     captions_path: str | None = None
     frequencies_path: str | None = None
 
@@ -49,12 +51,17 @@ def read_training_text(examples: Sequence[Artifact], folder: str) -> TrainingTex
     if TRAIN_SPLIT not in artifact_utils.decode_split_names(examples[0].split_names):
         return TrainingText({})
     captions = read_captions(split_files(examples, TRAIN_SPLIT))
-    frequencies = cider.DocumentFrequencies.of(
-        [ptb.tokenize(text) for text in texts] for texts in captions.values()
-    )
+    tokenised = [[ptb.tokenize(text) for text in texts] for texts in captions.values()]
+    frequencies = cider.DocumentFrequencies.of(tokenised)
     captions_path = os.path.join(folder, _CAPTIONS_FILE)
     frequencies_path = os.path.join(folder, _FREQUENCIES_FILE)
     lines = [" ".join(text.split()) for texts in captions.values() for text in texts]
     Path(captions_path).write_text("\n".join(lines) + "\n", encoding="utf-8")
     frequencies.save(frequencies_path)
-    return TrainingText(captions, frequencies, captions_path, frequencies_path)
+    return TrainingText(
+        captions,
+        frequencies,
+        frozenset(text for texts in tokenised for text in texts),
+        captions_path,
+        frequencies_path,
+    )

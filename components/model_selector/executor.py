@@ -14,7 +14,8 @@ from tfx.utils import io_utils
 
 from components.caption_evaluator.blessing import write_blessing
 from components.caption_evaluator.comparison import COMPARISON_FILE, compare
-from components.caption_evaluator.summary import OVERALL, EvaluationSummary, read_summary
+from components.caption_evaluator.config import OVERALL
+from components.caption_evaluator.summary import EvaluationSummary, read_summary
 from components.model_selector.selection import Candidate, select
 
 LOG = logging.getLogger("captioner.model_selector")

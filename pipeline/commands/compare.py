@@ -57,8 +57,8 @@ def _print_scores(comparison: Comparison) -> None:
     from components.caption_evaluator.comparison import score_table
 
     scores = score_table(comparison.evaluations, comparison.differences)
-    table = Table("x 100", *scores["headings"])
-    for row in scores["rows"]:
-        cells = [f"{cell.text} {cell.interval or ''}".strip() for cell in row["cells"]]
-        table.add_row(row["title"], *cells)
+    table = Table("x 100", *scores.headings)
+    for row in scores.rows:
+        cells = [f"{cell.text} {cell.interval or ''}".strip() for cell in row.cells]
+        table.add_row(row.title, *cells)
     Console(highlight=False).print(table)

@@ -44,9 +44,14 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         references = caption_files.read_references(arguments.references)
         hypotheses = caption_files.read_hypotheses(arguments.hypotheses)
-        scoring.check_images(references, hypotheses)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
         raise UserError(str(error)) from error
+    try:
+        scoring.check_images(references, hypotheses)
+    except ValueError as error:
+        raise UserError(f"{arguments.hypotheses}: {error}") from error
     reason = "left out by --no-meteor" if arguments.no_meteor else meteor.unavailable_reason()
     scores = scoring.score(references, hypotheses, with_meteor=reason is None)
     by_field_name = {
@@ -63,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
-            raise UserError(f"the scores cannot be written: {error}") from error
+            raise UserError(f"{arguments.json} cannot be written: {error.strerror}.") from error
     return 0
 
 
@@ -73,14 +78,15 @@ def _print(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(caption=f"{images:,} images, {references:,} references")
+    table = Table()
     table.add_column("metric")
     table.add_column("score x 100", justify="right")
     for name, value in scores.items():
         table.add_row(name, f"{100 * value:.2f}")
     if meteor_reason:
         table.add_row("METEOR", "not available")
-    console = Console()
+    console = Console(highlight=False)
+    console.print(f"{images:,} images, {references:,} references")
     console.print(table)
     if meteor_reason:
-        console.print(f"METEOR is not available: {meteor_reason}.", highlight=False)
+        console.print(f"METEOR is not available: {meteor_reason}.")

@@ -9,7 +9,8 @@ import pytest
 from tfx import v1 as tfx
 
 import schema
-from components.caption_evaluator.summary import OVERALL, read_summary
+from components.caption_evaluator.config import OVERALL
+from components.caption_evaluator.summary import read_summary
 from kubeflow.config import KubeflowConfig
 from kubeflow.local_execution import LocalBackend
 from kubeflow.runner import compile_pipeline

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -9,16 +10,20 @@ import pytest
 
 from components.caption_evaluator.blessing import Baseline, BaselineStatus, Reason, Verdict
 from components.caption_evaluator.gallery import write_gallery
+from components.caption_evaluator.scoring import image_statistics
 from components.caption_evaluator.summary import (
     EvaluationSummary,
     write_captions,
     write_references,
+    write_statistics,
     write_summary,
 )
 from pipeline.cli import main
 
 
-def evaluated(root: Path, model: str, execution: int, bleu_4: float, split: str = "same") -> Path:
+def evaluated(
+    root: Path, model: str, execution: int, bleu_4: float, split: str = "same", said: str = "a dog"
+) -> Path:
     """An evaluation where a run of the pipeline puts it; a later execution is younger."""
     folder = root / "artifacts" / f"CaptionEvaluator.{model}" / "evaluation" / str(execution)
     summary = EvaluationSummary(
@@ -31,8 +36,10 @@ def evaluated(root: Path, model: str, execution: int, bleu_4: float, split: str 
         scores={"all images": {"bleu_4": bleu_4}},
     )
     write_summary(str(folder), summary)
-    write_captions(str(folder), {"1.jpg": "a dog"})
-    write_references(str(folder), {"1.jpg": ["a dog runs"]})
+    captions, references = {"1.jpg": said}, {"1.jpg": ["a dog runs"]}
+    write_captions(str(folder), captions)
+    write_references(str(folder), references)
+    write_statistics(str(folder), image_statistics(references, captions, with_meteor=False))
     write_gallery(str(folder), [])
     os.utime(folder / "verdict.json", (execution, execution))
     return folder
@@ -75,13 +82,14 @@ def test_compare_prints_scores_and_writes_the_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     evaluated(tmp_path / "a", "cnn_lstm", 1, 0.25)
-    second = evaluated(tmp_path / "b", "resnet_gru", 1, 0.3)
+    second = evaluated(tmp_path / "b", "resnet_gru", 1, 0.3, said="a dog runs")
     page = tmp_path / "page.html"
     assert main(["compare", str(tmp_path / "a"), str(second), "--out", str(page)]) == 0
     printed = capsys.readouterr().out
     assert "25.0" in printed
     assert "30.0" in printed
-    assert "-5.0" in printed
+    # By the captions: both words of the first one's are right, and one is missing.
+    assert f"{100 * (math.exp(-0.5) - 1):.1f}" in printed
     assert "cnn_lstm and resnet_gru" in page.read_text()
 
 

@@ -121,6 +121,19 @@ class CiderCorpus:
         self.captions.extend(other.captions)
         return self
 
+    def select(self, rows: Sequence[int]) -> CiderCorpus:
+        """Some of the images, such as a slice, in the order of their rows."""
+        words = np.frombuffer(self.words, np.uint32)
+        lengths, captions = np.array(self.lengths, np.int64), np.array(self.captions, np.int64)
+        first_caption = np.concatenate([[0], np.cumsum(captions)])
+        first_word = np.concatenate([[0], np.cumsum(lengths)])[first_caption]
+        part = CiderCorpus(dict(self.vocabulary))
+        for row in rows:
+            part.words.frombytes(words[first_word[row] : first_word[row + 1]].tobytes())
+            part.lengths.extend(self.lengths[first_caption[row] : first_caption[row + 1]])
+            part.captions.append(self.captions[row])
+        return part
+
     def scores(self, frequencies: DocumentFrequencies | None = None) -> np.ndarray:
         """CIDEr-D of each image in the order of addition.
 

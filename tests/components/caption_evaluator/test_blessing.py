@@ -12,6 +12,8 @@ from components.caption_evaluator.baseline import find_baseline
 from components.caption_evaluator.blessing import (
     Baseline,
     BaselineStatus,
+    FailedThreshold,
+    Found,
     Interval,
     Verdict,
     decide,
@@ -23,19 +25,19 @@ from tests.artifacts import make_artifact
 
 COMPARABLE = Baseline(BaselineStatus.COMPARABLE)
 NONE = Baseline(BaselineStatus.NONE)
-SCORES = {"bleu_4": 0.2, "cider_d": 0.5}
+SCORES = {"all images": {"bleu_4": 0.2, "cider_d": 0.5}, "people: yes": {"bleu_4": 0.1}}
 
 
 def verdict(
     baseline: Baseline = NONE,
-    failures: dict[tuple[str, bool], str] | None = None,
-    differences: dict[str, Interval] | None = None,
+    failures: tuple[FailedThreshold, ...] = (),
+    differences: dict[str, dict[str, Interval]] | None = None,
+    nearest: dict[str, float | None] | None = None,
     **rules: Any,
 ) -> Verdict:
     config = EvaluatorConfig(**{"thresholds": {"bleu_4": 0.1}, **rules})
-    return decide(
-        config, SCORES, failures or {}, baseline, differences or {}, {"meteor": "no Java"}
-    )
+    found = Found(SCORES, failures, differences or {}, {"meteor": "no Java"}, nearest or {})
+    return decide(config, found, baseline)
 
 
 def words(result: Verdict) -> str:
@@ -43,7 +45,7 @@ def words(result: Verdict) -> str:
 
 
 def test_every_threshold_must_hold() -> None:
-    failures = {("cider_d", False): ""}
+    failures = (FailedThreshold("all images", "cider_d", False),)
     result = verdict(failures=failures, thresholds={"bleu_4": 0.1, "cider_d": 0.6})
     assert not result.blessed
     assert "bleu_4 is 0.2000 and reaches 0.1." in words(result)
@@ -52,7 +54,10 @@ def test_every_threshold_must_hold() -> None:
 
 def test_change_is_asked_of_a_comparable_baseline_only() -> None:
     rules: dict[str, Any] = {"change_thresholds": {"bleu_4": -0.01}}
-    worse = {"differences": {"bleu_4": Interval(-0.05)}, "failures": {("bleu_4", True): ""}}
+    worse: dict[str, Any] = {
+        "differences": {"all images": {"bleu_4": Interval(-0.05)}},
+        "failures": (FailedThreshold("all images", "bleu_4", True),),
+    }
     assert not verdict(COMPARABLE, **worse, **rules).blessed
     first = verdict(NONE, **rules)
     assert first.blessed
@@ -83,9 +88,57 @@ def test_change_of_a_metric_that_was_not_computed_is_not_blessed() -> None:
 )
 def test_significance(interval: Interval, blessed: bool, said: str) -> None:
     result = verdict(
-        COMPARABLE, differences={"bleu_4": interval}, not_significantly_worse=("bleu_4",)
+        COMPARABLE,
+        differences={"all images": {"bleu_4": interval}},
+        not_significantly_worse=("bleu_4",),
     )
     assert result.blessed is blessed
+    assert said in words(result)
+
+
+def test_a_slice_counts_only_where_it_is_named() -> None:
+    failures = (FailedThreshold("people: yes", "bleu_4", False),)
+    assert verdict(failures=failures).blessed
+    rules: dict[str, Any] = {"slice_rules": {"people: yes": {"thresholds": {"bleu_4": 0.15}}}}
+    result = verdict(failures=failures, **rules)
+    assert not result.blessed
+    assert "bleu_4 of `people: yes` is 0.1000 and does not reach 0.15." in words(result)
+    assert verdict(**rules).blessed
+
+
+def test_a_slice_is_compared_with_the_baseline_by_itself() -> None:
+    rules: dict[str, Any] = {
+        "slice_rules": {"people: yes": {"not_significantly_worse": ["bleu_4"]}}
+    }
+    worse = {"people: yes": {"bleu_4": Interval(-0.02, -0.03, -0.01)}}
+    result = verdict(COMPARABLE, differences=worse, **rules)
+    assert not result.blessed
+    assert "bleu_4 of `people: yes` is significantly worse than the baseline's" in words(result)
+    first = verdict(NONE, **rules)
+    assert first.blessed
+    changed = {"slice_rules": {"people: yes": {"change_thresholds": {"bleu_4": 0.0}}}}
+    failures = (FailedThreshold("people: yes", "bleu_4", True),)
+    assert not verdict(COMPARABLE, failures, worse, **changed).blessed
+
+
+def test_a_slice_without_images_fails_its_rules() -> None:
+    result = verdict(slice_rules={"animals: yes": {"thresholds": {"bleu_4": 0.0}}})
+    assert not result.blessed
+    assert "No image is in the slice `animals: yes`" in words(result)
+
+
+@pytest.mark.parametrize(
+    ("nearest", "said"),
+    [
+        ({"bleu_4": 0.2, "cider_d": 0.4}, "does not beat the nearest neighbour"),
+        ({"bleu_4": 0.1, "cider_d": 0.4}, "in all of bleu_4, cider_d."),
+    ],
+)
+def test_the_nearest_neighbour_is_told_of_and_not_a_rule(
+    nearest: dict[str, float | None], said: str
+) -> None:
+    result = verdict(nearest=nearest)
+    assert result.blessed
     assert said in words(result)
 
 

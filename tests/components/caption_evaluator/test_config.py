@@ -56,3 +56,17 @@ def test_settings_survive_json() -> None:
     config = EvaluatorConfig(thresholds={"bleu_4": 0.1}, word_slices={"vehicles": ("car", "bus")})
     adapter = TypeAdapter(EvaluatorConfig)
     assert adapter.validate_json(adapter.dump_json(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({"colour: red": {"thresholds": {"bleu_4": 0.1}}}, r"people: yes.*Received: 'colour: red'"),
+        ({"people": {"thresholds": {"bleu_4": 0.1}}}, "Received: 'people'"),
+        ({"people: yes": {}}, "at least one of `thresholds`"),
+        ({"people: yes": {"thresholds": {"blue_4": 0.1}}}, r"bleu_4.*cider_d.*got blue_4"),
+    ],
+)
+def test_rules_of_slices_are_checked(rules: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        EvaluatorConfig(thresholds={"bleu_4": 0.1}, slice_rules=rules)

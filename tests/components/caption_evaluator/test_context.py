@@ -30,9 +30,11 @@ def test_each_reference_is_held_against_the_others() -> None:
 
 
 def test_human_line_is_the_mean_of_the_rounds() -> None:
-    lengths = human_line({"1": ["a", "bb"]}, lambda _, captions: {"length": len(captions["1"])})
-    assert lengths == {"length": 1.5}
-    assert human_line({"1": ["alone"]}, lambda *_: {"length": 0.0}) == {}
+    lengths = human_line(
+        {"1": ["a", "bb"]}, lambda _, captions: {"all": {"length": len(captions["1"])}}
+    )
+    assert lengths == {"all": {"length": 1.5}}
+    assert human_line({"1": ["alone"]}, lambda *_: {"all": {"length": 0.0}}) == {}
 
 
 def test_captioners_without_a_model() -> None:

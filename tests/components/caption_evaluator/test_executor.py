@@ -128,7 +128,9 @@ def test_baseline_judged_on_other_references_is_shown_but_not_held_against(
     assert result.verdict["baseline"]["status"] == "incomparable"
     assert "other images or references" in result.reasons
     earlier = first.verdict["scores"]["all images"]["bleu_4"]
-    assert result.verdict["baseline_scores"]["bleu_4"] == pytest.approx(earlier, abs=1e-12)
+    assert result.verdict["baseline_scores"]["all images"]["bleu_4"] == pytest.approx(
+        earlier, abs=1e-12
+    )
     assert model_utils.is_model_blessed(result.blessing)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -25,17 +26,26 @@ from components.caption_evaluator.gallery import (
     RANDOM,
     WORST,
     Picture,
+    Word,
     choose,
     make_gallery,
     read_gallery,
     write_gallery,
 )
-from components.caption_evaluator.report import read_history, render_report, warnings
+from components.caption_evaluator.report import (
+    TrainingHistory,
+    read_history,
+    render_report,
+    warnings,
+    write_history,
+)
+from components.caption_evaluator.scoring import image_statistics, score
 from components.caption_evaluator.summary import (
     EvaluationSummary,
     read_summary,
     write_captions,
     write_references,
+    write_statistics,
     write_summary,
 )
 from tests.artifacts import make_artifact, write_records
@@ -102,18 +112,36 @@ def test_reader_is_told_what_was_left_out_and_who_is_better() -> None:
                 undecodable={f"{i}.jpg": "" for i in range(7)},
                 empty=["2.png"],
                 refused=["2.png"],
-                context={context.NEAREST: {"bleu_4": 0.25}, context.HUMAN: {"bleu_4": 0.9}},
             )
         )
     )
     assert "0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg and 2 more" in said
     assert "empty caption, since the model gave none: 2.png" in said
     assert "model failed on these of them: 2.png" in said
-    assert "most similar training image scores as high in BLEU-4." in said
 
 
-def test_a_model_that_beats_the_nearest_neighbour_is_not_told_off() -> None:
-    assert warnings(summary(context={context.NEAREST: {"bleu_4": 0.24}})) == []
+def test_lines_to_compare_with_are_in_every_table() -> None:
+    lines = {
+        context.HUMAN: {
+            "all images": {"bleu_4": 0.613, "mean_caption_length": 7.7},
+            "people: yes": {"rouge_l": 0.442},
+        }
+    }
+    scores = {
+        "all images": {"bleu_4": 0.25, "rouge_l": 0.3, "mean_caption_length": 3.0},
+        "people: yes": {"bleu_4": 0.5, "rouge_l": 0.4, "mean_caption_length": 2.0},
+    }
+    page = render_report(summary(context=lines, scores=scores), CAPTIONS, REFERENCES, [], None)
+    assert page.count("<th>human</th>") == 2
+    assert "<th>ROUGE-L: human</th>" in page
+    assert [value for value in ("61.3", "7.7", "44.2") if value not in page] == []
+
+
+def test_missing_lines_are_explained() -> None:
+    page = render_report(
+        summary(unavailable={context.NEAREST: "no features"}), CAPTIONS, REFERENCES, [], None
+    )
+    assert "No nearest neighbour: no features." in page
 
 
 def test_learning_curves_of_the_model_run(tmp_path: Path) -> None:
@@ -121,7 +149,7 @@ def test_learning_curves_of_the_model_run(tmp_path: Path) -> None:
     content = {"history": history, "best_epoch": 2}
     (tmp_path / "history.json").write_text(json.dumps(content))
     run = make_artifact(standard_artifacts.ModelRun, tmp_path)
-    page = render_report(summary(), CAPTIONS, REFERENCES, [], read_history([run]))
+    page = render_report(summary(), CAPTIONS, REFERENCES, [], read_history([run.uri]))
     assert "Learning curves" in page
     assert "nats per token" in page
     assert read_history([]) is None
@@ -170,23 +198,53 @@ def test_word_use_shows_what_is_said_too_often() -> None:
     assert ' width="' not in svg.split(">", 1)[0]
 
 
-def evaluation(folder: Path, **changes: Any) -> str:
+def evaluation(folder: Path, captions: dict[str, str] = CAPTIONS, **changes: Any) -> str:
+    folder.mkdir()
     write_summary(str(folder), summary(**changes))
-    write_captions(str(folder), CAPTIONS)
+    write_captions(str(folder), captions)
     write_references(str(folder), REFERENCES)
     write_gallery(str(folder), [PICTURE])
+    write_statistics(str(folder), image_statistics(REFERENCES, captions, with_meteor=False))
     return str(folder)
 
 
 def test_comparison_has_paired_differences(tmp_path: Path) -> None:
-    other = {"all images": {"bleu_4": 0.2}}
-    uris = [evaluation(tmp_path / "a"), evaluation(tmp_path / "b", scores=other)]
+    better = {"1.png": "a <b>red</b> wall", "2.png": "a blue wall"}
+    uris = [evaluation(tmp_path / "a", better), evaluation(tmp_path / "b")]
     result = compare(uris)
-    assert result.differences["bleu_4"].value == pytest.approx(0.05)
-    # The captions are the same, so no resample differs.
-    assert (result.differences["bleu_4"].lower, result.differences["bleu_4"].upper) == (0.0, 0.0)
-    assert "+5.0" in result.html
+    difference = result.differences["bleu_1"]
+    ours, theirs = (
+        score(REFERENCES, captions, with_meteor=False)["bleu_1"] for captions in (better, CAPTIONS)
+    )
+    assert difference.value == ours - theirs > 0
+    assert difference.lower is not None
+    assert difference.lower > 0
+    assert f"{100 * difference.value:+.1f}" in result.html
     assert [each.label for each in result.evaluations] == ["walls (1)", "walls (2)"]
+
+
+def test_comparison_has_the_verdicts_first_and_what_both_looked_at(tmp_path: Path) -> None:
+    words = (Word("wall", "data:image/png;base64,"),)
+    lines = {context.NEAREST: {"all images": {"bleu_4": 0.1}}}
+    uris = [evaluation(tmp_path / name, context=lines) for name in ("a", "b")]
+    other = {context.NEAREST: {"all images": {"bleu_4": 0.2}}}
+    write_summary(uris[1], summary(context=other, model_name="other"))
+    for uri, group in zip(uris, (WORST, BEST), strict=True):
+        pictures = [dataclasses.replace(PICTURE, words=words)]
+        alone = dataclasses.replace(PICTURE, image_id="2.png", group=group)
+        write_gallery(uri, [*pictures, alone])
+    history = TrainingHistory([{"epoch": 1, "loss": 2.0, "val_loss": 2.5}], 1)
+    write_history(uris[0], history)
+    page = compare(uris, headline="A choice.").html
+    parts = ["A choice.", "Not blessed", "BLEU-4", "Learning curves: walls", "Images by chance"]
+    assert [page.index(part) for part in parts] == sorted(page.index(part) for part in parts)
+    assert page.count("where it looked") == 2
+    assert "Worst captions of walls" in page
+    # The second gallery's best is the first one's worst, and shown once.
+    assert "Best captions of other" not in page
+    assert "nearest neighbour, walls" in page
+    assert "nearest neighbour, other" in page
+    assert "people: yes" in page
 
 
 def test_evaluations_of_other_images_do_not_compare(tmp_path: Path) -> None:

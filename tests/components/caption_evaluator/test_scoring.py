@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from components.caption_evaluator import caption_files, scoring
-from components.caption_evaluator.metrics import meteor
+from components.caption_evaluator.descriptions import jackknife_error
+from components.caption_evaluator.metrics import meteor, ptb
 from components.caption_evaluator.metrics.cider import DocumentFrequencies
+from components.caption_evaluator.metrics.diversity import MEASURES, DiversityStatistics
 from pipeline.commands import score as command
 from pipeline.errors import UserError
 
@@ -61,9 +63,34 @@ def system(seed: int, images: int = 60, good: float = 0.5) -> scoring.ImageStati
 
 
 def test_scores_of_pycocoevalcap() -> None:
-    assert scoring.score(REFERENCES, HYPOTHESES, with_meteor=False) == pytest.approx(
-        SCORES, rel=1e-12
-    )
+    scores = scoring.score(REFERENCES, HYPOTHESES, with_meteor=False)
+    assert {name: scores[name] for name in SCORES} == pytest.approx(SCORES, rel=1e-12)
+
+
+def test_what_captions_are_like_equals_the_metrics_of_beam() -> None:
+    scores = scoring.image_statistics(
+        REFERENCES, HYPOTHESES, with_meteor=False, training_captions={"two girls eat ice-cream"}
+    ).corpus()
+    expected = DiversityStatistics()
+    for image, references in REFERENCES.items():
+        expected.add(ptb.tokenize(HYPOTHESES[image]), [ptb.tokenize(text) for text in references])
+    assert {name: scores[name] for name in MEASURES} == {
+        name: getattr(expected, name)() for name in MEASURES
+    }
+    assert scores["novel_captions"] == 0.75
+
+
+def test_jackknife_leaves_each_image_out() -> None:
+    statistics = scoring.image_statistics(REFERENCES, HYPOTHESES, with_meteor=False)
+    without = statistics.descriptions.leave_one_out()
+    for row, image in enumerate(statistics.ids):
+        rest = statistics.select([other for other in statistics.ids if other != image]).corpus()
+        for name, values in without.items():
+            assert values[row] == pytest.approx(rest[name], rel=1e-12)
+    # Of a mean it is the usual standard error.
+    values = np.array([1.0, 2.0, 5.0, 0.0])
+    leave_one_out = (values.sum() - values) / 3
+    assert jackknife_error(leave_one_out) == pytest.approx(values.std(ddof=1) / 2)
 
 
 @needs_meteor
@@ -94,11 +121,17 @@ def test_train_idf_is_another_score_beside_the_published_one() -> None:
     assert scores["cider_d_train_idf"] != scores["cider_d"]
 
 
-def test_select_keeps_the_document_frequencies() -> None:
+def test_a_slice_scores_as_a_corpus_of_its_own() -> None:
     statistics = scoring.image_statistics(REFERENCES, HYPOTHESES, with_meteor=False)
-    part = statistics.select(["2", "0"])
+    ids = ["2", "0"]
+    alone = scoring.score(
+        {image: REFERENCES[image] for image in ids},
+        {image: HYPOTHESES[image] for image in ids},
+        with_meteor=False,
+    )
+    part = statistics.select(ids)
     assert part.ids == ("2", "0")
-    np.testing.assert_array_equal(part.cider_d, statistics.cider_d[[2, 0]])
+    assert part.corpus() == pytest.approx(alone, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +157,9 @@ def test_bootstrap_resamples_the_corpus_scores() -> None:
     assert intervals.keys() == corpus.keys()
     for name, interval in intervals.items():
         assert interval.value == corpus[name]
-        assert interval.lower < interval.value < interval.upper
+        assert interval.lower <= interval.value <= interval.upper
+        if name in scoring.FIELD_NAMES:
+            assert interval.lower < interval.upper
 
     # The resampled mean of a mean has the standard error of the mean.
     width = intervals["rouge_l"].upper - intervals["rouge_l"].lower
@@ -133,11 +168,21 @@ def test_bootstrap_resamples_the_corpus_scores() -> None:
 
 
 def test_a_resample_scores_as_the_same_images_in_memory() -> None:
-    statistics = system(seed=2, images=5)
-    weights = np.array([[2.0, 0.0, 1.0, 1.0, 1.0]])
-    drawn = statistics.select(["0", "0", "2", "3", "4"]).corpus()
-    weighted = scoring._weighted(statistics, weights)
-    assert {name: values[0] for name, values in weighted.items()} == pytest.approx(drawn, rel=1e-12)
+    references = {str(image): [f"a dog {image} runs", "a man sits"] for image in range(3)}
+    hypotheses = {"0": "a dog 0 runs", "1": "a red man sits", "2": "dog of the"}
+    statistics = scoring.image_statistics(references, hypotheses, with_meteor=False)
+    weighted = scoring._weighted(statistics, np.array([[2.0, 0.0, 1.0]]))
+    twice = {"0": "0", "again": "0", "2": "2"}
+    drawn = scoring.score(
+        {image: references[of] for image, of in twice.items()},
+        {image: hypotheses[of] for image, of in twice.items()},
+        with_meteor=False,
+    )
+    # CIDEr-D keeps the document frequencies of the full set.
+    drawn["cider_d"] = float(np.array([2.0, 0.0, 1.0]) @ statistics.cider_d / 3)
+    assert {name: values[0] for name, values in weighted.items()} == pytest.approx(
+        {name: drawn[name] for name in weighted}, rel=1e-12
+    )
 
 
 def test_bootstrap_is_the_same_for_the_same_seed() -> None:
@@ -299,7 +344,7 @@ def test_command_says_why_meteor_is_missing(
 @pytest.mark.parametrize(
     ("hypotheses", "message"),
     [
-        ({"0": "a dog"}, "every image needs a caption. Without one: 1, 2, 3."),
+        ({"0": "a dog"}, "h.json: every image needs a caption. Without one: 1, 2, 3."),
         ({**HYPOTHESES, "9": "a dog"}, "Not so: 9."),
     ],
 )
@@ -309,6 +354,11 @@ def test_command_refuses(tmp_path: Path, hypotheses: dict[str, str], message: st
         run_command(
             "--references", references, "--hypotheses", write(tmp_path / "h.json", hypotheses)
         )
+
+
+def test_command_names_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.json cannot be read: No such file or directory\."):
+        run_command("--references", tmp_path / "none.json", "--hypotheses", tmp_path / "h.json")
 
 
 def test_command_runs_without_tfx(tmp_path: Path) -> None:
