@@ -90,7 +90,7 @@ def by_slice(folders: Mapping[str, Path], metric: str) -> HTML:
 
     Args:
       folders: An evaluation of each model.
-      metric: `cider_d` has no intervals in slices; `cider_d_train_idf` has.
+      metric: `cider_d_train_idf` compares from slice to slice, `cider_d` does not.
     """
     rows = []
     for model, folder in folders.items():

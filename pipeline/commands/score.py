@@ -17,6 +17,7 @@ examples:
 
 Files are COCO annotations and results, {id: [caption, ...]} and {id: caption} as JSON, or Flickr's
 token form (file#number<TAB>caption). The numbers equal those of pycocoevalcap 1.2.
+SPICE is not computed: pycocoevalcap does it where its models are.
 """
 
 
