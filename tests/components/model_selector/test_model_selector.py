@@ -16,10 +16,12 @@ from tfx.types import standard_artifacts
 
 from components.caption_evaluator.blessing import Baseline, BaselineStatus, Reason, Verdict
 from components.caption_evaluator.gallery import Picture, write_gallery
+from components.caption_evaluator.scoring import image_statistics
 from components.caption_evaluator.summary import (
     EvaluationSummary,
     write_captions,
     write_references,
+    write_statistics,
     write_summary,
 )
 from components.model_selector.component import ModelSelector
@@ -48,8 +50,11 @@ def candidate(
         scores={"all images": {"bleu_4": bleu_4}},
     )
     write_summary(evaluation.uri, summary)
-    write_captions(evaluation.uri, {"1.jpg": f"said by {name}"})
-    write_references(evaluation.uri, {"1.jpg": ["a dog <runs>"]})
+    captions, references = {"1.jpg": f"said by {name}"}, {"1.jpg": ["a dog <runs>"]}
+    write_captions(evaluation.uri, captions)
+    write_references(evaluation.uri, references)
+    statistics = image_statistics(references, captions, with_meteor=False)
+    write_statistics(evaluation.uri, statistics)
     picture = Picture("1.jpg", "random", 0.5, f"said by {name}", ("a dog <runs>",), THUMBNAIL, 4, 3)
     write_gallery(evaluation.uri, [picture])
     blessing = make_artifact(standard_artifacts.ModelBlessing, root / name / "blessing")
