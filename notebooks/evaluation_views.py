@@ -121,7 +121,12 @@ def by_slice(folders: Mapping[str, Path], metric: str) -> HTML:
         "yOffset": {"field": "model", "sort": list(folders)},
         "color": series("model", list(folders)),
     }
-    scale = {"type": "quantitative", "title": metric, "scale": {"zero": False}}
+    scale = {
+        "type": "quantitative",
+        "title": metric,
+        "scale": {"zero": False},
+        "axis": {"tickCount": 6},
+    }
     return chart(
         {
             "width": 380,
