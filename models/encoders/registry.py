@@ -12,6 +12,7 @@ import keras
 from models.data_config import EncoderConfig
 from models.encoders import applications, efficientnet_lite, small, weights
 from models.encoders.base import Encoder, EncoderError, EncoderInfo, EncoderWeightsError
+from models.encoders.fine_tuning import freeze_before
 from models.encoders.torch_checkpoint import read_state_dict
 
 
@@ -74,7 +75,8 @@ def build_encoder(config: EncoderConfig) -> Encoder:
       config: Which one, with which weights, and whether it is to be trained.
 
     Raises:
-      EncoderError: There is no such encoder, or not at this input size.
+      EncoderError: There is no such encoder, or not at this input size, or it has no stage
+        `trainable_from`.
       EncoderWeightsError: The weights are missing, damaged, or another network's; the message says
         what was looked for and how to get it.
     """
@@ -83,6 +85,8 @@ def build_encoder(config: EncoderConfig) -> Encoder:
     features = keras.layers.Reshape(info.feature_shape, name="grid_features")(feature_map.output)
     model = keras.Model(feature_map.inputs, features, name=config.name)
     model.trainable = config.trainable
+    if config.trainable_from:
+        freeze_before(feature_map, config.trainable_from)
     return Encoder(info, model, weights.sha256_of(path) if path else "")
 
 

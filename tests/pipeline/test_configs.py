@@ -43,6 +43,10 @@ def test_override_values_are_yaml() -> None:
         ("models.cnn_lstm.encodr.name=x", ["encodr", "Allowed: encoder, decoder"]),
         ("decoding.min_length=21", ["`min_length` must be at most", "max_length=20"]),
         ("decoding.beam_groups=2", ["`beam_groups` must divide", "beam_size=3"]),
+        (
+            "models.cnn_lstm.encoder={name: vgg16, trainable_from: block5}",
+            ["models.cnn_lstm.encoder", "`trainable_from` needs `trainable: true`"],
+        ),
         ("nonsense=1", ["nonsense", "Allowed:", "trainer"]),
         ("trainer.epochs", ["--set", "trainer.epochs=3"]),
         ("trainer.epochs.deep=1", ["trainer.epochs.deep"]),
