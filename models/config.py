@@ -81,7 +81,8 @@ class TrainerConfig:
 
     Attributes:
       epochs: Passes over the train split by teacher forcing, at the most.
-      batch_size: Captions per step, about: a step takes whole images with all their captions.
+      batch_size: Captions per step, about, over all replicas: a step takes whole images with all
+        their captions.
       learning_rate: Peak learning rate of AdamW, reached after `warmup_epochs` and followed by a
         cosine down to zero at the last of `epochs`.
       warmup_epochs: Epochs of linear warm-up from zero.

@@ -107,8 +107,9 @@ class Meter:
         if not math.isfinite(mean):
             raise NonFiniteLossError(
                 f"The {self._label} is {mean} at step {self._step} of epoch {self._epoch + 1}. "
-                "Try a lower `trainer.learning_rate` or `trainer.gradient_clip_norm`. The "
-                "checkpoint of the last good epoch, if any, is kept."
+                "Try a lower `trainer.learning_rate` (`trainer.self_critical.learning_rate` in the "
+                "second stage) or `trainer.gradient_clip_norm`. The checkpoint of the last good "
+                "epoch, if any, is kept."
             )
         return mean
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -26,11 +26,13 @@ class CiderReward:
             [_text(row) for row in train.references(image)] for image in range(train.num_images)
         )
 
-    def __call__(self, hypotheses: np.ndarray, references: Sequence[np.ndarray]) -> np.ndarray:
+    def __call__(
+        self, hypotheses: Iterable[np.ndarray], references: Iterable[np.ndarray]
+    ) -> np.ndarray:
         """Scores captions.
 
         Args:
-          hypotheses: int [captions, T], each ending at its end token or at padding.
+          hypotheses: Per caption its token ids, int [T], ending at its end token or at padding.
           references: Per caption the token ids of its image's captions, int [n, T].
 
         Returns:

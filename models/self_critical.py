@@ -7,7 +7,8 @@ https://arxiv.org/abs/2003.09971).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,8 +17,9 @@ import tensorflow as tf
 from models.captioner import Captioner
 from models.config import SelfCriticalConfig
 from models.data import CaptionData
-from models.data_config import START_ID
+from models.data_config import PAD_ID, START_ID
 from models.decoding import NEVER, DecoderSteps, sample
+from models.distribution import Batch, Replicas, add_up
 from models.rewards import CiderReward
 
 
@@ -31,6 +33,7 @@ class SelfCriticalSteps:
       max_length: Words of a drawn caption at the most.
       train: The data whose batches are given.
       reward: Scores captions.
+      replicas: Of the model; one if None.
     """
 
     def __init__(
@@ -41,11 +44,12 @@ class SelfCriticalSteps:
         max_length: int,
         train: CaptionData,
         reward: CiderReward,
+        replicas: Replicas | None = None,
     ):
         self._config = config
         self._train = train
         self._reward = reward
-        inputs_spec = train.batch_spec["inputs"]
+        self._replicas = replicas = replicas or Replicas()
 
         def draw(inputs: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
             return sample(
@@ -59,8 +63,8 @@ class SelfCriticalSteps:
         share = config.cross_entropy_share
 
         def update(
-            references: dict[str, tf.Tensor], token_ids: tf.Tensor, advantages: tf.Tensor
-        ) -> None:
+            references: Batch, token_ids: tf.Tensor, advantages: tf.Tensor, rewards: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor]:
             drawn = {
                 "inputs": references["inputs"],
                 "token_ids": token_ids,
@@ -72,40 +76,78 @@ class SelfCriticalSteps:
                 loss_sum, tokens = captioner.cross_entropy(
                     drawn, training=True, weights=advantages, never=NEVER
                 )
-                loss = (1.0 - share) * loss_sum / tokens
+                loss = (1.0 - share) * loss_sum / add_up(tokens)
                 if share:
                     loss_sum, tokens = captioner.cross_entropy(references, training=True)
-                    loss += share * loss_sum / tokens
+                    loss += share * loss_sum / add_up(tokens)
             variables = captioner.trainable_variables
             optimizer.apply(tape.gradient(loss, variables), variables)
+            return add_up((loss, rewards))
 
-        seed_spec = tf.TensorSpec([2], tf.int32)
-        ids_spec, rows_spec = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None])
-        self._draw = tf.function(draw, input_signature=[inputs_spec, seed_spec], autograph=False)
+        def each(spec: Any) -> tuple[Any, ...]:
+            return (spec,) * len(replicas.local)
+
+        self._draw = tf.function(
+            lambda *parts: replicas.run(draw, *parts),
+            input_signature=[
+                each(train.batch_spec["inputs"]),
+                each(tf.TensorSpec([2], tf.int32)),
+            ],
+            autograph=False,
+        )
         self._update = tf.function(
-            update, input_signature=[train.batch_spec, ids_spec, rows_spec], autograph=False
+            lambda *parts: replicas.run(update, *parts)[0],
+            input_signature=[
+                each(train.batch_spec),
+                each(tf.TensorSpec([None, None], tf.int32)),
+                each(tf.TensorSpec([None])),
+                each(tf.TensorSpec([2])),
+            ],
+            autograph=False,
         )
 
     def __call__(
-        self, batch: Mapping[str, tf.Tensor], seed: tuple[int, int]
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+        self, parts: Sequence[Batch], seed: tuple[int, int]
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """One step.
 
         Args:
-          batch: Of `CaptionData.epoch`; its captions are the references.
+          parts: Of a batch, from `Replicas.parts`; their captions are the references.
           seed: What the captions are drawn by.
 
         Returns:
-          Pair of float32 scalars: the sum of the rewards, and their number.
+          float32 scalars: the loss, the sum of the rewards, and their number.
+        """
+        seeds = tuple(tf.constant([seed[0] + of, seed[1]]) for of in self._replicas.local)
+        drawn = self._draw(tuple(part["inputs"] for part in parts), seeds)
+        rewarded = [
+            self._rewarded(part["images"].numpy(), token_ids.numpy())
+            for part, token_ids in zip(parts, drawn, strict=True)
+        ]
+        loss, sums = self._update(tuple(parts), *zip(*rewarded, strict=True))
+        return loss, sums[0], sums[1]
+
+    def _rewarded(
+        self, images: np.ndarray, drawn: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What drawn captions are worth.
+
+        Args:
+          images: int32 [N], numbers of the images.
+          drawn: int32 [N, samples, T]; one more where there are no images, of a stand-in.
+
+        Returns:
+          Captions as the update takes them, int32 [N * samples, T + 1]; by how much each counts,
+          float32 [N * samples]; sum and number of the rewards, float32 [2].
         """
         samples = self._config.samples
-        drawn = self._draw(batch["inputs"], tf.constant(seed, tf.int32)).numpy()
+        drawn[len(images) :] = PAD_ID
         drawn = drawn.reshape(-1, drawn.shape[-1])
-        references = [self._train.references(image) for image in batch["images"].numpy()]
-        rewards = self._reward(drawn, [rows for rows in references for _ in range(samples)])
+        references = [self._train.references(image) for image in images for _ in range(samples)]
+        rewards = self._reward(drawn[: len(references)], references)
         by_image = rewards.reshape(-1, samples)
         others = (by_image.sum(axis=1, keepdims=True) - by_image) / (samples - 1)
         token_ids = np.pad(drawn, [[0, 0], [1, 0]], constant_values=START_ID)
-        advantages = (by_image - others).reshape(-1).astype(np.float32)
-        self._update(batch, token_ids, advantages)
-        return tf.constant(rewards.sum(), tf.float32), tf.constant(len(rewards), tf.float32)
+        advantages = np.zeros(len(drawn), np.float32)
+        advantages[: len(rewards)] = (by_image - others).reshape(-1)
+        return token_ids, advantages, np.array([rewards.sum(), len(rewards)], np.float32)

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import keras
 
-from models.captioner import build_captioner
+from models.captioner import Captioner, build_captioner
 from models.checkpoints import training_key
 from models.config import DecoderConfig, RunConfig
 from models.data import CaptionData, read_features, read_pixels
 from models.data_config import parse, to_plain
 from models.decoders.recurrent import RecurrentDecoder
+from models.distribution import Replicas, choose_strategy
 from models.encoders import Encoder, build_encoder
 from models.export import export
 from models.training import CaptionerTraining
@@ -41,23 +42,27 @@ def run_fn(fn_args: FnArgs) -> None:
       NonFiniteLossError: The loss became NaN or infinite.
     """
     run = parse(RunConfig, fn_args.custom_config["run"])
+    # Before anything else: only a TensorFlow that is fresh can reach other processes.
+    replicas = Replicas(choose_strategy())
     # Initial weights and dropout take their seeds from here, so a run can be repeated.
     keras.utils.set_random_seed(run.trainer.seed)
     vocabulary = load_vocabulary(fn_args.transform_graph_path)
-    # Built even when frozen: weights that are missing must show now and not at the export.
-    encoder = build_encoder(run.model.encoder)
-    captioner = build_captioner(run.model, encoder, vocabulary.size)
+    with replicas.scope():
+        # Built even when frozen: weights that are missing must show now and not at the export.
+        encoder = build_encoder(run.model.encoder)
+        captioner = build_captioner(run.model, encoder, vocabulary.size)
     _start_from_word_vectors(captioner.decoder, run.model.decoder, vocabulary)
 
     train = _read(fn_args.train_files, run, encoder)
     val = _read(fn_args.eval_files, run, encoder)
     logger.info(
-        "%s: %d images, %d captions, vocabulary of %d, %.1f million weights to train",
+        "%s: %d images, %d captions, vocabulary of %d, %.1f million weights to train%s",
         run.model_name,
         train.num_images,
         train.num_captions,
         vocabulary.size,
         sum(weight.value.shape.num_elements() for weight in captioner.trainable_variables) / 1e6,
+        f", on {replicas.count} replicas" if replicas.count > 1 else "",
     )
     key = training_key(
         to_plain(run), [*fn_args.train_files, *fn_args.eval_files, fn_args.transform_graph_path]
@@ -68,19 +73,37 @@ def run_fn(fn_args: FnArgs) -> None:
         run.decoding,
         train,
         val,
+        vocabulary=vocabulary,
+        grid=encoder.grid,
         checkpoint_dir=f"{run.checkpoint_root}/{key}",
         log_dir=fn_args.model_run_dir,
+        replicas=replicas,
     )
     progress = training.run()
-    export(
-        fn_args.serving_model_dir,
-        captioner,
-        encoder,
-        vocabulary,
-        run,
-        training={"key": key, "best_epoch": progress.best_epoch, **progress.best},
-    )
-    training.checkpoint.remove()
+    if replicas.is_chief:
+        if replicas.count > 1:
+            captioner, encoder = _copied(captioner, run, vocabulary.size)
+        export(
+            fn_args.serving_model_dir,
+            captioner,
+            encoder,
+            vocabulary,
+            run,
+            training={"key": key, "best_epoch": progress.best_epoch, **progress.best},
+        )
+        training.checkpoint.remove()
+    # TFX looks for the model as soon as this function is over, in every process.
+    replicas.wait()
+
+
+def _copied(
+    captioner: Captioner, run: RunConfig, vocabulary_size: int
+) -> tuple[Captioner, Encoder]:
+    """A model with its encoder, of variables on one device, as a SavedModel holds them."""
+    encoder = build_encoder(run.model.encoder)
+    copy = build_captioner(run.model, encoder, vocabulary_size)
+    copy.set_weights(captioner.get_weights())
+    return copy, encoder
 
 
 def _start_from_word_vectors(

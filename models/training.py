@@ -17,11 +17,17 @@ from models.checkpoints import TrainingCheckpoint
 from models.config import DecodingConfig, TrainerConfig
 from models.data import CaptionData
 from models.decoding import DecoderSteps, beam_search
+from models.distribution import Batch, Replicas, SummingAdamW, add_up
 from models.progress import Meter, Progress
 from models.rewards import CiderReward
 from models.self_critical import SelfCriticalSteps
+from models.summaries import write_samples
+from models.vocabulary import Vocabulary
 
 logger = logging.getLogger("captioner.models")
+
+# Images of the validation split whose captions TensorBoard shows.
+_SAMPLES = 4
 
 
 def make_optimizer(config: TrainerConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
@@ -42,7 +48,7 @@ def make_optimizer(config: TrainerConfig, steps_per_epoch: int) -> keras.optimiz
 
 
 def _adamw(config: TrainerConfig, learning_rate: Any) -> keras.optimizers.Optimizer:
-    return keras.optimizers.AdamW(
+    return SummingAdamW(
         learning_rate,
         weight_decay=config.weight_decay,
         global_clipnorm=config.gradient_clip_norm,
@@ -56,7 +62,8 @@ def make_train_step(
     optimizer: keras.optimizers.Optimizer,
     label_smoothing: float,
     batch_spec: dict[str, tf.TensorSpec],
-) -> Callable[[dict[str, tf.Tensor]], tuple[tf.Tensor, tf.Tensor]]:
+    replicas: Replicas | None = None,
+) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
     """The compiled training step.
 
     Args:
@@ -64,21 +71,28 @@ def make_train_step(
       optimizer: Built for the model's trainable variables.
       label_smoothing: Share of the target probability spread over the vocabulary.
       batch_spec: Of the batches; sizes that vary are None in it, so the step is traced once.
+      replicas: Of the model; one if None.
 
     Returns:
-      A function from a batch to the sum of its loss and its number of tokens.
+      A function from the parts of a batch, one argument per replica of this process, to the sum of
+      its loss and its number of tokens.
     """
+    replicas = replicas or Replicas()
 
-    def step(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    def of(part: Batch) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
-            loss_sum, tokens = captioner.cross_entropy(batch, label_smoothing, training=True)
+            loss_sum, tokens = captioner.cross_entropy(part, label_smoothing, training=True)
+            tokens = add_up(tokens)
             loss = loss_sum / tokens
         variables = captioner.trainable_variables
         optimizer.apply(tape.gradient(loss, variables), variables)
-        return loss_sum, tokens
+        return add_up(loss_sum), tokens
+
+    def step(*parts: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+        return replicas.run(of, parts)[0]
 
     # Nothing here needs AutoGraph, and without it tracing is faster.
-    return tf.function(step, input_signature=[batch_spec], autograph=False)
+    return tf.function(step, input_signature=[batch_spec] * len(replicas.local), autograph=False)
 
 
 class CaptionerTraining:
@@ -90,8 +104,11 @@ class CaptionerTraining:
       decoding: How captions are generated for validation.
       train: Captions to learn.
       val: Captions that decide when to stop and which epoch is best.
+      vocabulary: Words of the token ids.
+      grid: Height and width of the encoder's features.
       checkpoint_dir: Folder of this training's checkpoint.
       log_dir: Folder for TensorBoard's event files and `history.json`.
+      replicas: Of the model; one if None.
     """
 
     def __init__(
@@ -102,51 +119,81 @@ class CaptionerTraining:
         train: CaptionData,
         val: CaptionData,
         *,
+        vocabulary: Vocabulary,
+        grid: tuple[int, int],
         checkpoint_dir: str,
         log_dir: str,
+        replicas: Replicas | None = None,
     ):
         captioner.decoder.training_dtype = config.matmul_dtype
         self._captioner = captioner
         self._config = config
         self._train = train
         self._val = val
+        self._vocabulary = vocabulary
+        self._grid = grid
         self._log_dir = log_dir
-        self._optimizer = make_optimizer(config, train.batches_per_epoch(config.batch_size))
-        self._optimizer.build(captioner.trainable_variables)
-        self._second_optimizer = _adamw(config, config.self_critical.learning_rate)
+        self._replicas = replicas or Replicas()
         # Model variables include the states of dropout's random number generators.
         self._weights = [variable.value for variable in captioner.variables]
         self._best = [tf.Variable(weight, trainable=False) for weight in self._weights]
-        slots = [variable.value for variable in self._optimizer.variables]
-        if config.self_critical.epochs:
-            self._second_optimizer.build(captioner.trainable_variables)
-            slots += [variable.value for variable in self._second_optimizer.variables]
-        self.checkpoint = TrainingCheckpoint(checkpoint_dir, self._weights + self._best + slots)
-        self._writer = tf.summary.create_file_writer(log_dir)
-
+        self._make_optimizers()
+        self.checkpoint = TrainingCheckpoint(
+            checkpoint_dir, self._weights + self._best + self._slots
+        )
+        self._writer = (
+            tf.summary.create_file_writer(log_dir)
+            if self._replicas.is_chief
+            else tf.summary.create_noop_writer()
+        )
         self._reward = CiderReward(train)
+        self._compile(decoding)
+
+    def _make_optimizers(self) -> None:
+        """Those of both stages, and the list of their variables."""
+        config, variables = self._config, self._captioner.trainable_variables
+        with self._replicas.scope():
+            steps = self._train.batches_per_epoch(config.batch_size)
+            self._optimizer = make_optimizer(config, steps)
+            self._optimizer.build(variables)
+            self._slots = [variable.value for variable in self._optimizer.variables]
+            self._second_optimizer = _adamw(config, config.self_critical.learning_rate)
+            if config.self_critical.epochs:
+                self._second_optimizer.build(variables)
+                self._slots += [variable.value for variable in self._second_optimizer.variables]
+
+    def _compile(self, decoding: DecodingConfig) -> None:
+        """Makes the steps of training and validation."""
+        captioner, config, replicas = self._captioner, self._config, self._replicas
         self._train_step = make_train_step(
-            captioner, self._optimizer, config.label_smoothing, train.batch_spec
+            captioner, self._optimizer, config.label_smoothing, self._train.batch_spec, replicas
         )
         self._self_critical_step = SelfCriticalSteps(
             captioner,
             self._second_optimizer,
             config.self_critical,
             decoding.max_length,
-            train,
+            self._train,
             self._reward,
+            replicas,
         )
-        self._val_step = tf.function(
-            captioner.cross_entropy, input_signature=[val.batch_spec], autograph=False
-        )
+
+        def loss(part: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+            return add_up(captioner.cross_entropy(part))
 
         def generate(inputs: tf.Tensor) -> tf.Tensor:
             memory = captioner.remember(inputs)
             return beam_search(DecoderSteps(captioner.decoder), memory, decoding).token_ids[:, 0]
 
+        spec, count = self._val.batch_spec, len(replicas.local)
+        self._val_step = tf.function(
+            lambda *parts: replicas.run(loss, parts)[0],
+            input_signature=[spec] * count,
+            autograph=False,
+        )
         self._generate = tf.function(
-            generate,
-            input_signature=[val.batch_spec["inputs"]],
+            lambda *inputs: replicas.run(generate, inputs),
+            input_signature=[spec["inputs"]] * count,
             autograph=False,
         )
 
@@ -162,7 +209,9 @@ class CaptionerTraining:
           NonFiniteLossError: The loss became NaN or infinite.
         """
         progress = self._resume()
+        seeds = [(state, int(state[0])) for state in self._generator_states()]
         while self._goes_on(progress):
+            self._replicas.diversify(seeds)
             if progress.first_stage_epochs is None:
                 entry = self._epoch_by_teacher(progress.epoch)
                 optimizer = self._optimizer
@@ -175,12 +224,22 @@ class CaptionerTraining:
             if progress.add(entry):
                 _assign(self._best, self._weights)
             _assign(self._weights, learned)
-            self.checkpoint.save(dataclasses.asdict(progress))
+            if self._replicas.is_chief:
+                self.checkpoint.save(dataclasses.asdict(progress))
             self._log(entry)
             self._report(progress)
         _assign(self._weights, self._best)
-        self._write_history(progress)
+        if self._replicas.is_chief:
+            self._write_history(progress)
         return progress
+
+    def _generator_states(self) -> list[tf.Variable]:
+        """States of the random number generators of the model's layers."""
+        return [
+            variable.value
+            for variable in self._captioner.variables
+            if variable.name == "seed_generator_state"
+        ]
 
     def _resume(self) -> Progress:
         saved = self.checkpoint.restore()
@@ -214,8 +273,9 @@ class CaptionerTraining:
         config = self._config
         steps = self._train.batches_per_epoch(config.batch_size)
         meter = Meter(epoch, self._epochs, steps, self._train.num_captions)
-        for batch in self._train.epoch(config.batch_size, shuffle=(config.seed, epoch)):
-            meter.add(*self._train_step(batch))
+        data = self._train.epoch(config.batch_size, shuffle=(config.seed, epoch))
+        for parts in self._replicas.parts(data):
+            meter.add(*self._train_step(*parts))
         rate = float(self._optimizer.learning_rate)
         return {"epoch": epoch + 1, "loss": meter.mean()} | self._pace(
             meter, rate, self._train.num_captions
@@ -226,13 +286,18 @@ class CaptionerTraining:
         config = self._config
         captions = self._train.num_images * config.self_critical.samples
         steps = self._train.batches_per_epoch(config.batch_size)
-        meter = Meter(epoch, self._epochs, steps, captions, label="reward")
+        rewards = Meter(epoch, self._epochs, steps, captions, label="reward")
+        # Rewards stay finite when the loss does not: they are of words, and any may be drawn.
+        losses = Meter(epoch, self._epochs, 0, captions)
         data = self._train.epoch(config.batch_size, shuffle=(config.seed, epoch))
-        for step, batch in enumerate(data):
+        for step, parts in enumerate(self._replicas.parts(data)):
             seed = (config.seed, (epoch * steps + step) * 1000)
-            meter.add(*self._self_critical_step(batch, seed))
+            loss, total, count = self._self_critical_step(parts, seed)
+            losses.add(loss, tf.constant(1.0))
+            rewards.add(total, count)
+        losses.mean()
         rate = config.self_critical.learning_rate
-        return {"epoch": epoch + 1, "reward": meter.mean()} | self._pace(meter, rate, captions)
+        return {"epoch": epoch + 1, "reward": rewards.mean()} | self._pace(rewards, rate, captions)
 
     def _pace(self, meter: Meter, learning_rate: float, captions: int) -> dict[str, float]:
         seconds = meter.seconds()
@@ -243,16 +308,37 @@ class CaptionerTraining:
         }
 
     def _validate(self, epoch: int) -> dict[str, float]:
-        """Loss and CIDEr-D on the validation split."""
+        """Loss and CIDEr-D on the validation split, of which some captions are shown."""
         meter = Meter(epoch, self._epochs, 0, self._val.num_captions)
         generated: list[np.ndarray] = []
         references: list[np.ndarray] = []
-        for batch in self._val.epoch(self._config.batch_size):
-            meter.add(*self._val_step(batch))
-            generated.extend(self._generate(batch["inputs"]).numpy())
-            references.extend(self._val.references(image) for image in batch["images"].numpy())
-        cider_d = float(np.mean(self._reward(np.stack(generated), references)))
-        return {"val_loss": meter.mean(), "val_cider_d": cider_d}
+        for parts in self._replicas.parts(self._val.epoch(self._config.batch_size)):
+            meter.add(*self._val_step(*parts))
+            drawn = self._generate(*(part["inputs"] for part in parts))
+            for part, token_ids in zip(parts, drawn, strict=True):
+                images = part["images"].numpy()
+                if not generated:
+                    self._show(epoch, part, token_ids)
+                generated.extend(token_ids.numpy()[: len(images)])
+                references.extend(self._val.references(image) for image in images)
+        scores = self._reward(generated, references)
+        total, count = self._replicas.total([np.sum(scores), len(scores)])
+        return {"val_loss": meter.mean(), "val_cider_d": float(total / count)}
+
+    def _show(self, epoch: int, part: Batch, token_ids: tf.Tensor) -> None:
+        """Shows captions generated for the first images of a part."""
+        if not self._replicas.is_chief:
+            return
+        images = part["images"].numpy()[:_SAMPLES]
+        with self._writer.as_default(step=epoch + 1):
+            write_samples(
+                self._captioner,
+                self._vocabulary,
+                self._grid,
+                part["inputs"][: len(images)],
+                token_ids[: len(images)],
+                [self._val.references(image) for image in images],
+            )
 
     def _report(self, progress: Progress) -> None:
         entry = progress.history[-1]

@@ -9,6 +9,7 @@ have to be learned from the zeros of the padding.
 from __future__ import annotations
 
 import keras
+import tensorflow as tf
 from keras import layers
 
 CHANNELS = 128
@@ -96,7 +97,8 @@ def _convolution(
     )(x)
     # A training here is a few hundred steps; with Keras's momentum of 0.99 the moving statistics
     # would still be on their way when the model is evaluated.
-    x = layers.BatchNormalization(momentum=0.9)(x)
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    x = layers.BatchNormalization(momentum=0.9, synchronized=replicas > 1)(x)
     return layers.Activation(activation)(x) if activation else x
 
 

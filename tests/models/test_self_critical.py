@@ -57,7 +57,7 @@ def test_rewards_rise_and_the_unknown_word_does_not() -> None:
     )
     rewards = []
     for step in range(60):
-        total, count = steps(batch, (1, step * 1000))
+        _, total, count = steps([batch], (1, step * 1000))
         rewards.append(float(total / count))
     assert np.mean(rewards[-5:]) > np.mean(rewards[:5]) + 1.0
     # It is never drawn, so nothing speaks for it or against it.

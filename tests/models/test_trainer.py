@@ -76,6 +76,31 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[list[np.ndarray]]:
     return weights
 
 
+@pytest.mark.usefixtures("trained")
+def test_tensorboard_shows_scores_captions_and_attention(fn_args: SimpleNamespace) -> None:
+    fn_args.custom_config["run"]["trainer"]["epochs"] = 2
+    run_fn(fn_args)
+    [events] = Path(fn_args.model_run_dir).glob("events.out.tfevents.*")
+    shown: dict[tuple[str, int], np.ndarray] = {}
+    for record in tf.data.TFRecordDataset(str(events)).as_numpy_iterator():
+        event = tf.compat.v1.Event.FromString(record)
+        for value in event.summary.value:
+            shown[value.tag, event.step] = tf.make_ndarray(value.tensor)
+    for entry in _history(fn_args)["history"]:
+        step = entry["epoch"]
+        for name in ("loss", "val_loss", "val_cider_d"):
+            assert shown[f"training/{name}", step] == pytest.approx(entry[name])
+        # Of the first four pictures of the validation split, with what people said of them.
+        _, _, *rows = shown["samples/captions", step].item().decode().splitlines()
+        assert len(rows) == 4
+        assert rows[0].endswith("| a dark red square<br>the square is dark red |")
+        width, height, *pictures = shown["samples/attention", step]
+        assert len(pictures) == 4
+        # A grid for each of the eight words and the end.
+        assert tf.io.decode_png(pictures[0]).shape == (int(height), int(width), 1)
+        assert int(width) == 9 * (int(height) + 4)
+
+
 @pytest.mark.parametrize("stage", ["teacher forcing", "self-critical"])
 def test_resumes_to_the_very_same_weights(
     fn_args: SimpleNamespace,
@@ -208,21 +233,27 @@ def test_what_is_exported_is_the_moving_average(
     assert moved > 10
 
 
+@pytest.mark.parametrize("stage", ["teacher forcing", "self-critical"])
 def test_nan_stops_with_a_clear_error_and_keeps_the_checkpoint(
-    fn_args: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    fn_args: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
+    if stage == "self-critical":
+        settings = fn_args.custom_config["run"]["trainer"]
+        settings.update(epochs=1, self_critical={"epochs": 2, "samples": 2})
     cross_entropy = Captioner.cross_entropy
     counter = tf.Variable(0)
 
     def poisoned(self: Captioner, batch: Any, *args: Any, **kwargs: Any) -> Any:
         loss, tokens = cross_entropy(self, batch, *args, **kwargs)
-        # NaN from the seventh training step on, which is in the second epoch.
+        # NaN from the seventh training step on, which is in the second epoch. Weights stay finite,
+        # and so do rewards and validation loss.
         if kwargs.get("training"):
             loss = tf.where(counter.assign_add(1) > 6, float("nan"), loss)
         return loss, tokens
 
     monkeypatch.setattr(Captioner, "cross_entropy", poisoned)
-    with pytest.raises(NonFiniteLossError, match=r"nan at step .* of epoch 2.*learning_rate"):
+    message = r"loss is nan at step .* of epoch 2.*learning_rate"
+    with pytest.raises(NonFiniteLossError, match=message):
         run_fn(fn_args)
     [checkpoint] = Path(fn_args.custom_config["run"]["checkpoint_root"]).glob("*/ckpt-*.index")
     assert checkpoint.name == "ckpt-1.index"
