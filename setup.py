@@ -21,6 +21,7 @@ PIPELINE = [
     "dill",  # tensorflow-transform 1.16 imports it without declaring it
     "jinja2>=3.1",  # the evaluation's report
     "keras>=3.12",
+    "keras-tuner>=1.4.8",
     "numpy",
     "pillow>=10",
     "psutil>=5.9",

@@ -5,7 +5,7 @@ composes them into the configuration of a whole run; what an unknown key or a ba
 is decided there.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -148,6 +148,36 @@ class DecodingConfig:
                 "`beam_groups` must divide `beam_size`. "
                 f"Received: beam_groups={self.beam_groups}, beam_size={self.beam_size}."
             )
+
+
+Hyperparameter = Literal[
+    "trainer.learning_rate",
+    "trainer.label_smoothing",
+    "decoder.dropout",
+    "decoder.concepts",
+    "decoder.units",
+]
+
+
+@dataclass(frozen=True, config=STRICT)
+class TunerConfig:
+    """The search for hyper-parameters, before the training of each model and for it alone.
+
+    Attributes:
+      trials: Trainings to compare, of which the first has the values that are configured; 0 leaves
+        the search out.
+      epochs: Epochs of each, at the most; None for those of the trainer. A training by reward is
+        no part of them.
+      hyperparameters: What is searched: the learning rate from a quarter to four times of what is
+        configured, label smoothing up to 0.2, dropout up to 0.7, the weight of concepts up to 0.6,
+        and half, once or twice the units.
+    """
+
+    trials: Annotated[int, Field(ge=0)] = 0
+    epochs: Positive | None = None
+    hyperparameters: Annotated[tuple[Hyperparameter, ...], Field(min_length=1)] = get_args(
+        Hyperparameter
+    )
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -16,6 +16,7 @@ from models.decoders.recurrent import RecurrentDecoder
 from models.distribution import Replicas, choose_strategy
 from models.encoders import Encoder, build_encoder
 from models.export import export
+from models.hyperparameters import with_hyperparameters
 from models.training import CaptionerTraining
 from models.vocabulary import Vocabulary, load_vocabulary
 from models.word_vectors import read_word_vectors
@@ -35,26 +36,24 @@ def run_fn(fn_args: FnArgs) -> None:
     one, featurized examples of that encoder.
 
     Args:
-      fn_args: As TFX gives it; `custom_config["run"]` is a `RunConfig` as plain data.
+      fn_args: As TFX gives it; `custom_config["run"]` is a `RunConfig` as plain data, and
+        `hyperparameters`, where a Tuner found some, go over it.
 
     Raises:
-      ValueError: Examples that do not fit the model.
+      ValueError: Examples that do not fit the model, or an unknown hyper-parameter.
       NonFiniteLossError: The loss became NaN or infinite.
     """
     run = parse(RunConfig, fn_args.custom_config["run"])
     # Before anything else: only a TensorFlow that is fresh can reach other processes.
     replicas = Replicas(choose_strategy())
-    # Initial weights and dropout take their seeds from here, so a run can be repeated.
-    keras.utils.set_random_seed(run.trainer.seed)
+    if fn_args.hyperparameters:
+        run = with_hyperparameters(run, fn_args.hyperparameters)
+        logger.info("hyper-parameters: %s", fn_args.hyperparameters["values"])
     vocabulary = load_vocabulary(fn_args.transform_graph_path)
-    with replicas.scope():
-        # Built even when frozen: weights that are missing must show now and not at the export.
-        encoder = build_encoder(run.model.encoder)
-        captioner = build_captioner(run.model, encoder, vocabulary.size)
-    _start_from_word_vectors(captioner.decoder, run.model.decoder, vocabulary)
+    encoder, captioner = initial_model(run, vocabulary, replicas)
 
-    train = _read(fn_args.train_files, run, encoder)
-    val = _read(fn_args.eval_files, run, encoder)
+    train = read_split(fn_args.train_files, run, encoder)
+    val = read_split(fn_args.eval_files, run, encoder)
     logger.info(
         "%s: %d images, %d captions, vocabulary of %d, %.1f million weights to train%s",
         run.model_name,
@@ -106,6 +105,45 @@ def _copied(
     return copy, encoder
 
 
+def initial_model(
+    run: RunConfig, vocabulary: Vocabulary, replicas: Replicas
+) -> tuple[Encoder, Captioner]:
+    """The model a training starts from, which the seed of the settings determines.
+
+    Args:
+      run: Settings of the training.
+      vocabulary: Words of the captions.
+      replicas: That it will have.
+    """
+    # Initial weights and dropout take their seeds from here, so a run can be repeated.
+    keras.utils.set_random_seed(run.trainer.seed)
+    with replicas.scope():
+        # Built even when frozen: weights that are missing must show now and not at the export.
+        encoder = build_encoder(run.model.encoder)
+        captioner = build_captioner(run.model, encoder, vocabulary.size)
+    _start_from_word_vectors(captioner.decoder, run.model.decoder, vocabulary)
+    return encoder, captioner
+
+
+def read_split(patterns: Sequence[str], run: RunConfig, encoder: Encoder) -> CaptionData:
+    """Reads what a training of these settings takes: pixels, or features of a frozen encoder.
+
+    Args:
+      patterns: File patterns of the split's examples.
+      run: Settings of the training.
+      encoder: The encoder of the settings.
+
+    Raises:
+      ValueError: Examples that do not fit the model.
+    """
+    length = run.text.max_caption_length
+    if run.model.encoder.trainable:
+        return read_pixels(patterns, size=encoder.input_size, max_caption_length=length)
+    return read_features(
+        patterns, grid=encoder.grid, channels=encoder.channels, max_caption_length=length
+    )
+
+
 def _start_from_word_vectors(
     decoder: RecurrentDecoder, config: DecoderConfig, vocabulary: Vocabulary
 ) -> None:
@@ -115,12 +153,3 @@ def _start_from_word_vectors(
     vectors = read_word_vectors(config.word_vectors, ids, config.embedding_dim)
     logger.info("word vectors of %d of %d words: %s", len(vectors), len(ids), config.word_vectors)
     decoder.start_from({ids[word]: vector for word, vector in vectors.items()})
-
-
-def _read(patterns: Sequence[str], run: RunConfig, encoder: Encoder) -> CaptionData:
-    length = run.text.max_caption_length
-    if run.model.encoder.trainable:
-        return read_pixels(patterns, size=encoder.input_size, max_caption_length=length)
-    return read_features(
-        patterns, grid=encoder.grid, channels=encoder.channels, max_caption_length=length
-    )

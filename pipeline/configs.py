@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass
 from components.caption_evaluator.config import EvaluatorConfig
 from components.serving_validator.config import ServingValidatorConfig
 from ingestion.config import IngestConfig
-from models.config import DecodingConfig, ModelConfig, TrainerConfig
+from models.config import DecodingConfig, ModelConfig, TrainerConfig, TunerConfig
 from models.data_config import STRICT, EncoderConfig, Positive, TextConfig
 from pipeline import typed_yaml
 from pipeline.errors import UserError
@@ -118,6 +118,7 @@ class PipelineConfig:
     text: TextConfig = TextConfig()
     data_gate: DataGateConfig = DataGateConfig()
     featurizer: FeaturizerConfig = FeaturizerConfig()
+    tuner: TunerConfig = TunerConfig()
     trainer: TrainerConfig = TrainerConfig()
     decoding: DecodingConfig = DecodingConfig()
     selector: SelectorConfig = SelectorConfig()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Any
 
 from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
@@ -88,7 +89,7 @@ def create_pipeline(
     candidates = {}
     for name, model in config.models.items():
         featurizer = featurizers.get(model.encoder)
-        trainer = _trainer(
+        training = _training_nodes(
             config,
             locations,
             name,
@@ -96,6 +97,7 @@ def create_pipeline(
             examples=featurizer.outputs["examples"] if featurizer else examples,
             transform_graph=data["transform"].outputs["transform_graph"],
         )
+        trainer = training[-1]
         baseline = _baseline(name, trainer, locations, previous)
         evaluator = CaptionEvaluator(
             examples=data["example_gen"].outputs["examples"],
@@ -109,7 +111,7 @@ def create_pipeline(
             code_fingerprint=code_fingerprint("components.caption_evaluator.executor"),
         ).with_id(f"CaptionEvaluator.{name}")
         candidates[name] = (trainer, evaluator)
-        nodes += [trainer, baseline, evaluator]
+        nodes += [*training, baseline, evaluator]
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
         pipeline_root=locations.artifacts,
@@ -182,7 +184,7 @@ def _previous_statistics(statistics: BaseNode) -> BaseNode:
     ).with_id("PreviousStatistics")
 
 
-def _trainer(
+def _training_nodes(
     config: PipelineConfig,
     locations: Locations,
     name: str,
@@ -190,24 +192,42 @@ def _trainer(
     *,
     examples: BaseChannel,
     transform_graph: BaseChannel,
-) -> BaseNode:
-    run = RunConfig(
-        model_name=name,
-        model=model,
-        text=config.text,
-        trainer=config.trainer,
-        decoding=config.decoding,
-        code_fingerprint=code_fingerprint("models.trainer"),
-        checkpoint_root=locations.checkpoints,
-    )
-    return tfx.components.Trainer(
+) -> list[BaseNode]:
+    """The Trainer of a model, and before it the Tuner where hyper-parameters are searched."""
+
+    def run(module: str) -> dict[str, Any]:
+        return to_plain(
+            RunConfig(
+                model_name=name,
+                model=model,
+                text=config.text,
+                trainer=config.trainer,
+                decoding=config.decoding,
+                code_fingerprint=code_fingerprint(module),
+                checkpoint_root=locations.checkpoints,
+            )
+        )
+
+    data = {
+        "examples": examples,
+        "transform_graph": transform_graph,
+        "train_args": trainer_pb2.TrainArgs(splits=["train"]),
+        "eval_args": trainer_pb2.EvalArgs(splits=["val"]),
+    }
+    tuner = None
+    if config.tuner.trials:
+        tuner = tfx.components.Tuner(
+            tuner_fn="models.tuner.tuner_fn",
+            custom_config={"run": run("models.tuner"), "tuner": to_plain(config.tuner)},
+            **data,
+        ).with_id(f"Tuner.{name}")
+    trainer = tfx.components.Trainer(
         run_fn="models.trainer.run_fn",
-        examples=examples,
-        transform_graph=transform_graph,
-        train_args=trainer_pb2.TrainArgs(splits=["train"]),
-        eval_args=trainer_pb2.EvalArgs(splits=["val"]),
-        custom_config={"run": to_plain(run)},
+        hyperparameters=tuner.outputs["best_hyperparameters"] if tuner else None,
+        custom_config={"run": run("models.trainer")},
+        **data,
     ).with_id(f"Trainer.{name}")
+    return [tuner, trainer] if tuner else [trainer]
 
 
 def _baseline(name: str, trainer: BaseNode, locations: Locations, previous: Previous) -> BaseNode:

@@ -125,6 +125,28 @@ def test_what_depends_on_folders_is_not_cached(compiled: list[dict[str, Any]]) -
     assert uncached == {"importexamplegen", "baseline-cnn-lstm", "baseline-resnet-gru"}
 
 
+def test_a_search_comes_before_the_training_and_changes_nothing_else(
+    compiled: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    output = tmp_path / "tuned.yaml"
+    config = load_config("sample", ["beam_pipeline_args=[]", "tuner.trials=4"])
+    compile_pipeline(config, load_settings("kubeflow"), output)
+    spec, _ = yaml.safe_load_all(output.read_text(encoding="utf-8"))
+    tasks = spec["root"]["dag"]["tasks"]
+    for model in ("cnn-lstm", "resnet-gru"):
+        search, training = tasks.pop(f"tuner-{model}"), tasks[f"trainer-{model}"]
+        source = training["inputs"]["artifacts"].pop("hyperparameters")["taskOutputArtifact"]
+        assert source == {
+            "producerTask": f"tuner-{model}",
+            "outputArtifactKey": "best_hyperparameters",
+        }
+        training["dependentTasks"].remove(f"tuner-{model}")
+        assert search["inputs"]["artifacts"] == training["inputs"]["artifacts"]
+        executor = spec["deploymentSpec"]["executors"][f"Tuner.{model.replace('-', '_')}_executor"]
+        assert executor["container"]["resources"]["accelerator"]["type"] == "nvidia.com/gpu"
+    assert normalised(tasks) == normalised(compiled[0]["root"]["dag"]["tasks"])
+
+
 def test_vertex_keeps_the_driver_as_a_hook(for_vertex: dict[str, Any]) -> None:
     spec = for_vertex["pipelineSpec"]
     executors = spec["deploymentSpec"]["executors"]

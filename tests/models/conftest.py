@@ -168,4 +168,6 @@ def fn_args(transformed: Path, run_config: dict[str, Any], tmp_path: Path) -> Si
         transform_graph_path=f"{transformed}/graph",
         serving_model_dir=str(tmp_path / "Format-Serving"),
         model_run_dir=str(tmp_path / "model_run"),
+        working_dir=str(tmp_path / "working"),
+        hyperparameters=None,
     )

@@ -43,6 +43,11 @@ def test_override_values_are_yaml() -> None:
         ("models.cnn_lstm.encodr.name=x", ["encodr", "Allowed: encoder, decoder"]),
         ("decoding.min_length=21", ["`min_length` must be at most", "max_length=20"]),
         ("decoding.beam_groups=2", ["`beam_groups` must divide", "beam_size=3"]),
+        ("tuner.trial=3", ["tuner.trial", "Allowed: trials, epochs, hyperparameters"]),
+        (
+            "tuner.hyperparameters=[decoder.unit]",
+            ["tuner.hyperparameters.0", "'decoder.units'", "Received: 'decoder.unit'"],
+        ),
         (
             "models.cnn_lstm.encoder={name: vgg16, trainable_from: block5}",
             ["models.cnn_lstm.encoder", "`trainable_from` needs `trainable: true`"],
