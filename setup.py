@@ -48,6 +48,7 @@ EXTRAS = {
     "server": [
         "grpcio>=1.60",
         "grpcio-health-checking>=1.48",
+        "h11>=0.14",
         "prometheus-client>=0.20",
         "starlette>=0.37",
         "uvicorn>=0.30",

@@ -11,10 +11,13 @@ import contextlib
 import functools
 import logging
 import signal
+import socket
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import h11
 import uvicorn
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2 as config_pb2
@@ -204,15 +207,53 @@ class _RestServer(uvicorn.Server):
 
 
 def _protocol(timeout: float) -> type[H11Protocol]:
-    """uvicorn's protocol, but a connection whose first request does not come is closed."""
+    """uvicorn's protocol, with an end to waiting for the client.
+
+    A connection is cut when the head of a request is not whole, or an answer is not taken, after
+    `timeout` seconds. uvicorn would wait for ever, and could not shut down meanwhile.
+    """
 
     class Protocol(H11Protocol):
+        _head_timer: asyncio.TimerHandle | None = None
+        _answer_timer: asyncio.TimerHandle | None = None
+
         def connection_made(self, transport) -> None:
             super().connection_made(transport)
-            self.loop.call_later(timeout, self._close_if_silent)
+            # With room in its buffer the transport does not tell that an answer is not taken.
+            transport.set_write_buffer_limits(high=0)
+            self._watch_head()
 
-        def _close_if_silent(self) -> None:
-            if self.cycle is None and not self.transport.is_closing():
-                self.transport.close()
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self._watch_head()
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._answer_timer = self.loop.call_later(timeout, self._cut)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            if self._answer_timer:
+                self._answer_timer.cancel()
+
+        def connection_lost(self, exc) -> None:
+            super().connection_lost(exc)  # resumes writing
+            if self._head_timer:
+                self._head_timer.cancel()
+
+        def _watch_head(self) -> None:
+            if self.conn.their_state is not h11.IDLE:
+                if self._head_timer:
+                    self._head_timer.cancel()
+                self._head_timer = None
+            elif self._head_timer is None:
+                self._head_timer = self.loop.call_later(timeout, self._cut)
+
+        def _cut(self) -> None:
+            # With a reset, or the kernel would go on offering the client what it does not take.
+            self.transport.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )
+            self.transport.abort()
 
     return Protocol
