@@ -44,12 +44,13 @@ class _InProcess:
     def predict(
         self, target: Target, signature: str, images: Sequence[bytes], timeout: float
     ) -> Answer:
-        definition = self._servable.signatures.get(signature)
+        known = self._servable.signatures
+        definition = known.get(signature)
         if definition is None:
             raise ServingError(
                 "FAILED_PRECONDITION",
                 f"{self._servable.path} has no signature `{signature}`, only "
-                f"{', '.join(sorted(self._servable.signatures))}.",
+                f"{', '.join(sorted(name for name in known if not name.startswith('__')))}.",
             )
         inputs = {input_of(signature): np.array(images, dtype=object)}
         try:

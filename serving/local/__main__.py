@@ -26,7 +26,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for every one")
     add("--port", type=int, default=8500, help="port of gRPC, 0 for none")
     add("--rest_api_port", type=int, default=0, help="port of REST, 0 for none")
-    add("--rest_api_timeout_in_ms", type=int, default=30_000, help="limit of a REST request")
+    add(
+        "--rest_api_timeout_in_ms",
+        type=int,
+        default=30_000,
+        help="limit of a REST request, and of taking its answer",
+    )
     add("--model_config_file", type=Path, help="text proto ModelServerConfig")
     add("--model_name", default="default", help="name of the model of --model_base_path")
     add("--model_base_path", type=Path, help="directory of the versions of a single model")
@@ -115,7 +120,7 @@ def _options(arguments: argparse.Namespace):
     )
 
 
-def _batching(arguments: argparse.Namespace) -> BatchingParameters:
+def _batching(arguments: argparse.Namespace) -> BatchingParameters | None:
     file = arguments.batching_parameters_file
     if file and not arguments.enable_batching:
         raise ValueError(
@@ -123,7 +128,7 @@ def _batching(arguments: argparse.Namespace) -> BatchingParameters:
             "server_options.enable_batching to true."
         )
     if not arguments.enable_batching:
-        return BatchingParameters()
+        return None
     return BatchingParameters.from_text(file.read_text(encoding="utf-8") if file else "")
 
 

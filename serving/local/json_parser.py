@@ -15,6 +15,7 @@ from typing import Any
 from serving.local.status import StatusError, invalid_argument
 
 _DECODER = json.JSONDecoder()
+_BOM = "\ufeff"
 _SPACE = re.compile(r"[ \t\n\r]*")
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
 _LITERAL = re.compile(r"true|false|null|-?NaN|-?Infinity|-?Inf")
@@ -39,10 +40,12 @@ def parse(body: bytes) -> Any:
     Raises:
       StatusError: INVALID_ARGUMENT, `JSON Parse error: <RapidJSON's words> at offset: <offset>`.
     """
-    text = body.decode("utf-8", errors="surrogateescape")
-    start = _skip_space(text, 0)
-    if start == len(text):
+    if not body:
         raise invalid_argument("JSON Parse error: The document is empty")
+    text = body.decode("utf-8", errors="surrogateescape")
+    start = _skip_space(text, len(_BOM) if text.startswith(_BOM) else 0)
+    if start == len(text):
+        raise _error("The document is empty.", text, start)
     try:
         return _DECODER.raw_decode(text, start)[0]
     except (ValueError, RecursionError):
@@ -84,7 +87,7 @@ def _parse_without_recursion(text: str, position: int) -> Any:
                     if isinstance(container, dict)
                     else "Missing a comma or ] after an array element."
                 )
-                raise _error(what, position)
+                raise _error(what, text, position)
             position += 1
             value = containers.pop()
         else:
@@ -93,12 +96,12 @@ def _parse_without_recursion(text: str, position: int) -> Any:
 
 def _read_key(text: str, position: int, keys: list[str]) -> int:
     if not text.startswith('"', position):
-        raise _error("Missing a name for object member.", position)
+        raise _error("Missing a name for object member.", text, position)
     key, position = _string(text, position)
     keys.append(key)
     position = _skip_space(text, position)
     if not text.startswith(":", position):
-        raise _error("Missing a colon after a name of object member.", position)
+        raise _error("Missing a colon after a name of object member.", text, position)
     return _skip_space(text, position + 1)
 
 
@@ -110,7 +113,7 @@ def _scalar(text: str, position: int) -> tuple[Any, int]:
         return _LITERALS[literal.group()], literal.end()
     number = _NUMBER.match(text, position)
     if not number:
-        raise _error("Invalid value.", position)
+        raise _error("Invalid value.", text, position)
     fraction, exponent = number.groups()
     # A number of more digits than a 64-bit integer has is a double.
     is_integer = fraction is None and exponent is None and len(number.group()) <= 20
@@ -119,17 +122,20 @@ def _scalar(text: str, position: int) -> tuple[Any, int]:
 
 def _string(text: str, position: int) -> tuple[str, int]:
     try:
-        value, end = scanstring(text, position + 1, True)
+        return scanstring(text, position + 1, True)
     except json.JSONDecodeError as error:
-        raise _error(
-            "Invalid escape character in string."
-            if "escape" in error.msg
-            else "Invalid encoding in string."
-            if "control" in error.msg
-            else "Missing a closing quotation mark in string.",
-            error.pos,
-        ) from error
-    return value, end
+        if "Unterminated" in error.msg:
+            what, offset = "Missing a closing quotation mark in string.", len(text)
+        elif "control" in error.msg:
+            what, offset = "Invalid encoding in string.", error.pos
+        else:
+            offset = text.rindex("\\", position, error.pos + 1)
+            what = (
+                "Incorrect hex digit after \\u escape in string."
+                if text.startswith("u", offset + 1)
+                else "Invalid escape character in string."
+            )
+        raise _error(what, text, offset) from error
 
 
 def _skip_space(text: str, position: int) -> int:
@@ -137,5 +143,7 @@ def _skip_space(text: str, position: int) -> int:
     return match.end() if match else position
 
 
-def _error(what: str, offset: int) -> StatusError:
+def _error(what: str, text: str, position: int) -> StatusError:
+    # RapidJSON counts bytes.
+    offset = len(text[:position].encode("utf-8", errors="surrogateescape"))
     return invalid_argument(f"JSON Parse error: {what} at offset: {offset}")

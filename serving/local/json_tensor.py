@@ -25,6 +25,7 @@ Form = Literal["row", "columnar"]
 Signature = Mapping[str, meta_graph_pb2.TensorInfo]
 
 _MAX_RANK = 254  # of a TensorShape
+_PADDING, _BASE64_SPACE = "=.", " \t\n\v\f\r"
 _MAX_ECHO = 256  # characters of a value repeated in an error
 _INTEGER_RANGE = {
     # int_val holds 32 bits whatever the width of the tensor's type
@@ -269,12 +270,14 @@ def _decode_base64(value: dict[str, Any]) -> bytes:
         raise invalid_argument(
             f"JSON Value: {_echo(value)} not formatted correctly for base64 data"
         )
-    # absl::Base64Unescape skips white space and does without padding, but knows no other letters.
-    text = value["b64"].rstrip("= \t\r\n")
+    # absl::Base64Unescape skips white space, takes dots for padding too, and wants all of the
+    # padding or none of it.
+    text = value["b64"].rstrip(_PADDING + _BASE64_SPACE)
     decoded = _decode_letters(text)
     if decoded is None:
-        decoded = _decode_letters("".join(text.split()))
-    if decoded is None:
+        decoded = _decode_letters(text.translate(dict.fromkeys(map(ord, _BASE64_SPACE))))
+    padding = sum(value["b64"].count(letter, len(text)) for letter in _PADDING)
+    if decoded is None or padding not in (0, -len(decoded) % 3):
         raise invalid_argument("Unable to base64 decode")
     return decoded
 

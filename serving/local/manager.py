@@ -35,6 +35,7 @@ from serving.local.storage import (
 _LOG = logging.getLogger("captioner.serving")
 
 State = status_pb2.ModelVersionStatus
+_PLATFORM = "tensorflow"  # the only one here
 # Versions that ended stay in the status, like in TF Serving, but not without bound.
 _MAX_ENDED = 100
 
@@ -203,9 +204,9 @@ class ModelManager:
                 "ModelConfigList is currently supported"
             )
         models = list(config.model_config_list.config)
-        _check_models(models)
         with self._work_lock:
             with self._lock:
+                _check_models(models, {name: old.config for name, old in self._models.items()})
                 self._replace_models({model.name: model for model in models})
                 unsettled = any(model.directory.unsettled for model in self._models.values())
             if unsettled:
@@ -318,24 +319,55 @@ class ModelManager:
             self._models[config.name].labels = dict(config.version_labels)
 
 
-def _check_models(models: list[config_pb2.ModelConfig]) -> None:
+def _check_models(
+    models: list[config_pb2.ModelConfig], served: Mapping[str, config_pb2.ModelConfig]
+) -> None:
+    """Refuses what server_core.cc of TF Serving refuses, in its words."""
     names = set()
     for model in models:
         if not model.name:
             raise invalid_argument("Invalid ModelConfig: a model has no name.")
         if model.name in names:
-            raise invalid_argument(f"Duplicate model name: {model.name}")
+            raise invalid_argument(
+                f"Illegal to list model {model.name} multiple times in config list"
+            )
         names.add(model.name)
+    for model in models:
         if not Path(model.base_path).is_absolute():
             raise invalid_argument(
-                f"Expected model {model.name} to have an absolute path; got base_path()="
+                f"Expected model {model.name} to have an absolute path or URI; got base_path()="
                 f"{model.base_path}"
             )
-        if model.model_platform not in ("", "tensorflow"):
+    for model in models:
+        platform = _platform(model)
+        if platform == _PLATFORM:
+            continue
+        if model.name in served:
             raise invalid_argument(
-                f"Model {model.name} has platform {model.model_platform}; this server runs "
-                "tensorflow only"
+                f"Illegal to change a model's platform. For model {model.name} platform was "
+                f"{_PLATFORM} and new platform requested is {platform}"
             )
+        raise invalid_argument(f"Model {model.name} requests unsupported platform {platform}")
+
+
+def _platform(model: config_pb2.ModelConfig) -> str:
+    if model.model_type == config_pb2.MODEL_TYPE_UNSPECIFIED:
+        if not model.model_platform:
+            raise invalid_argument(
+                "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
+                "ModelServerConfig::model_platform."
+            )
+        return model.model_platform
+    if model.model_platform:
+        raise invalid_argument(
+            "Illegal setting both ModelServerConfig::model_type (deprecated) and "
+            "ModelServerConfig::model_platform."
+        )
+    if model.model_type != config_pb2.TENSORFLOW:
+        raise invalid_argument(
+            f"ModelServerConfig::model_type choice {model.model_type} not supported."
+        )
+    return _PLATFORM
 
 
 def _fill_status(version: _Version, proto: status_pb2.ModelVersionStatus) -> None:

@@ -20,8 +20,9 @@ from prometheus_client import (
 
 from serving.local.status import Code, StatusError
 
-# `Buckets::Exponential(10, 1.8, 33)`, microseconds.
+# `Buckets::Exponential(10, 1.8, 33)`, and for the queue `(100, 1.2, 52)`; microseconds.
 _LATENCY_BUCKETS = tuple(10 * 1.8**n for n in range(33))
+_QUEUE_BUCKETS = tuple(100 * 1.2**n for n in range(52))
 _COUNT_BUCKETS = tuple(float(2**n) for n in range(15))
 _PREFIX = ":tensorflow:serving:"
 
@@ -41,6 +42,12 @@ class Metrics:
             "runtime_latency", ["model_name", "API", "runtime"], _LATENCY_BUCKETS
         )
         self._example_counts = self._histogram("request_example_counts", ["model"], _COUNT_BUCKETS)
+        self._warm_up = self._histogram(
+            "model_warmup_latency", ["model_path", "status"], _LATENCY_BUCKETS
+        )
+        self._queue = self._histogram(
+            "batching_session:queuing_latency", ["thread_pool_name"], _QUEUE_BUCKETS
+        )
 
     @contextlib.contextmanager
     def request(self, model: str, entrypoint: str) -> Iterator[None]:
@@ -70,6 +77,21 @@ class Metrics:
         self._runtime.labels(model, "Predict", "TF1").observe(_microseconds(started))
         self._examples.labels(model).inc(examples)
         self._example_counts.labels(model).observe(examples)
+
+    def warmed_up(self, path: str, status: str, seconds: float) -> None:
+        """Records the warm-up of a model version.
+
+        Args:
+          path: Directory of the version.
+          status: "OK", or the error in words.
+          seconds: How long it took.
+        """
+        self._warm_up.labels(path, status).observe(seconds * 1e6)
+
+    def queued(self, seconds: float) -> None:
+        """Records how long a request waited for its batch to be run."""
+        # TF Serving's sessions do not know the name of their thread pool and leave it empty.
+        self._queue.labels("").observe(seconds * 1e6)
 
     def page(self) -> bytes:
         """All metrics in Prometheus' text format."""

@@ -6,21 +6,22 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent import futures
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-import tensorflow as tf
-from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import model_pb2
 
-from serving.local import tensors
 from serving.local.manager import ModelManager, ServableHandle
 from serving.local.metrics import Metrics
 from serving.local.scheduler import BatchScheduler, Task
-from serving.local.servable import DEFAULT_SIGNATURE, Outputs
-from serving.local.status import Code, StatusError, failed_precondition, invalid_argument
-
-SignatureDef: TypeAlias = meta_graph_pb2.SignatureDef
+from serving.local.servable import Outputs
+from serving.local.signatures import (
+    DEFAULT_SIGNATURE,
+    SignatureDef,
+    check_inputs,
+    find,
+    select_outputs,
+)
+from serving.local.status import Code, StatusError, invalid_argument
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,9 @@ class Predictor:
         deadline = time.monotonic() + timeout
         handle = self.manager.acquire(spec)
         try:
-            name = spec.signature_name or DEFAULT_SIGNATURE
-            signature = handle.servable.signatures.get(name)
-            if signature is None:
-                raise failed_precondition(f'Serving signature key "{name}" not found.')
-            _check_inputs(signature, inputs)
-            outputs = _select_outputs(signature, list(output_filter))
+            name, signature = find(handle.servable.signatures, spec.signature_name)
+            check_inputs(signature, inputs)
+            outputs = select_outputs(signature, list(output_filter))
             task = Task(handle.servable, name, inputs, outputs, deadline)
             result = self._scheduler.submit(task)
         except BaseException:
@@ -130,41 +128,3 @@ def _wait(result: futures.Future[Outputs], timeout: float) -> Outputs:
         raise StatusError(Code.DEADLINE_EXCEEDED, "Deadline exceeded") from error
     except futures.CancelledError as error:
         raise StatusError(Code.CANCELLED, "The caller hung up") from error
-
-
-def _check_inputs(signature: SignatureDef, inputs: Mapping[str, np.ndarray]) -> None:
-    if set(inputs) != set(signature.inputs):
-        sent, expected = sorted(inputs), sorted(signature.inputs)
-        if len(sent) == len(expected):
-            unknown = next(alias for alias in sent if alias not in signature.inputs)
-            raise invalid_argument(
-                f"input tensor alias not found in signature: {unknown}. Inputs expected to be in "
-                f"the set {{{','.join(expected)}}}."
-            )
-        extra = ",".join(sorted(set(sent) - set(expected)))
-        missing = ",".join(sorted(set(expected) - set(sent)))
-        raise invalid_argument(
-            f"input size does not match signature: {len(sent)}!={len(expected)} "
-            f"len({{{','.join(sent)}}}) != len({{{','.join(expected)}}}). "
-            f"Sent extra: {{{extra}}}. Missing but required: {{{missing}}}."
-        )
-    for index, alias in enumerate(sorted(inputs)):
-        wanted = tf.dtypes.as_dtype(signature.inputs[alias].dtype)
-        got = tf.dtypes.as_dtype(inputs[alias].dtype)
-        if got != wanted:
-            raise invalid_argument(
-                f"Expects arg[{index}] to be {tensors.dtype_name(wanted)} but "
-                f"{tensors.dtype_name(got)} is provided"
-            )
-
-
-def _select_outputs(signature: SignatureDef, output_filter: list[str]) -> tuple[str, ...]:
-    for index, alias in enumerate(output_filter):
-        if alias not in signature.outputs:
-            raise invalid_argument(
-                f"output tensor alias not found in signature: {alias} Outputs expected to be in "
-                f"the set {{{','.join(sorted(signature.outputs))}}}."
-            )
-        if alias in output_filter[:index]:
-            raise invalid_argument(f"duplicate output tensor alias: {alias}")
-    return tuple(output_filter or sorted(signature.outputs))

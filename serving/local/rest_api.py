@@ -23,7 +23,7 @@ from tensorflow_serving.apis import get_model_status_pb2, model_pb2
 
 from serving.local import json_tensor
 from serving.local.predictor import Predictor
-from serving.local.servable import DEFAULT_SIGNATURE
+from serving.local.signatures import DEFAULT_SIGNATURE
 from serving.local.status import (
     CODE_BY_NUMBER,
     HTTP_STATUS,
@@ -59,7 +59,8 @@ class RestLimits:
     """Bounds of the REST API.
 
     Attributes:
-      timeout: Seconds a request may take, its body's arrival and its answer each.
+      timeout: Seconds a request may take, its body's arrival and its answer each; the server's
+        protocol bounds the rest.
       max_body_bytes: Largest body, after decompression.
       max_concurrent: Requests at the same time.
       metrics_path: Path of the Prometheus page; empty for none.
@@ -135,7 +136,8 @@ class RestApi:
         if not status["name"]:
             raise invalid_argument("Missing model name in request.")
         spec = _model_spec(status)
-        return self._metadata(spec) if status["metadata"] else self._status(spec)
+        # The path may be written in any case, but TF Serving knows the word in this one only.
+        return self._metadata(spec) if status["metadata"] == "metadata" else self._status(spec)
 
     def _predict(self, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
         served = spec.name in self._predictor.manager.model_names()

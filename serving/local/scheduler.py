@@ -9,7 +9,7 @@ import collections
 import logging
 import threading
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -61,13 +61,19 @@ class Task:
 class BatchScheduler:
     """Runs tasks in the order of their arrival, those that fit together as one batch."""
 
-    def __init__(self, parameters: BatchingParameters) -> None:
+    def __init__(
+        self,
+        parameters: BatchingParameters,
+        on_dequeue: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
         """Starts the threads.
 
         Args:
           parameters: Sizes and times, by TF Serving's names.
+          on_dequeue: Is given for every task that is run or has expired the seconds it waited.
         """
         self._parameters = parameters
+        self._on_dequeue = on_dequeue
         self._capacity = parameters.max_enqueued_batches * parameters.max_batch_size
         self._queue: collections.deque[Task] = collections.deque()
         lock = threading.Lock()
@@ -120,6 +126,10 @@ class BatchScheduler:
                         return
                     self._idle.wait()
                 batch = self._take_batch()
+            now = time.monotonic()
+            for task in batch:
+                if not task.result.cancelled():
+                    self._on_dequeue(now - task.arrival)
             _run(batch)
 
     def _take_batch(self) -> list[Task]:

@@ -16,19 +16,24 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import config_pb2
+from tensorflow_serving.apis import predict_pb2
 
-from serving.local import tensors
-from serving.local.status import CODE_BY_NUMBER, Code, StatusError
+from serving.local import signatures, tensors
+from serving.local.status import CODE_BY_NUMBER, Code, StatusError, invalid_argument
 
 _LOG = logging.getLogger("captioner.serving")
 
 _WARM_UP_FILE = Path("assets.extra/tf_serving_warmup_requests")
 _MAX_WARM_UP_RECORDS = 1000
-DEFAULT_SIGNATURE = "serving_default"
 
 Inputs = Mapping[str, np.ndarray]
 Outputs = dict[str, np.ndarray]
+
+
+def _ignore_warm_up(path: str, status: str, seconds: float) -> None:
+    """Where nobody measures."""
 
 
 class Servable:
@@ -36,16 +41,26 @@ class Servable:
 
     Attributes:
       path: Where it was loaded from.
-      signatures: Its signatures by name, without TensorFlow's internal ones.
+      signatures: Its signatures by name, TensorFlow's internal ones (`__saved_model_init_op`)
+        among them: TF Serving's metadata lists them too.
     """
 
-    def __init__(self, path: Path, *, intra_op_threads: int = 0, inter_op_threads: int = 0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        intra_op_threads: int = 0,
+        inter_op_threads: int = 0,
+        on_warm_up: Callable[[str, str, float], None] = _ignore_warm_up,
+    ) -> None:
         """Loads the SavedModel and answers its warm-up requests.
 
         Args:
           path: Directory of the SavedModel.
           intra_op_threads: Threads of one operation; 0 lets TensorFlow choose.
           inter_op_threads: Operations run at the same time; 0 lets TensorFlow choose.
+          on_warm_up: Is told of the warm-up: path of the model, status, seconds. Like in TF Serving
+            not without a file, and not of a request that fails, which fails the load.
 
         Raises:
           StatusError: It does not load, or a warm-up request fails.
@@ -65,13 +80,9 @@ class Servable:
                     self._session, [tf.saved_model.SERVING], str(path)
                 )
             graph.finalize()
-            self.signatures = {
-                name: signature
-                for name, signature in meta_graph.signature_def.items()
-                if not name.startswith("__")
-            }
+            self.signatures = dict(meta_graph.signature_def)
             self._callable = functools.lru_cache(maxsize=64)(self._make_callable)
-            self._warm_up()
+            self._warm_up(on_warm_up)
         except StatusError:
             self.close()
             raise
@@ -117,41 +128,46 @@ class Servable:
             )
         )
 
-    def _warm_up(self) -> None:
-        records = _read_records(self.path / _WARM_UP_FILE)
-        if not records:
+    def _warm_up(self, on_warm_up: Callable[[str, str, float], None]) -> None:
+        path = self.path / _WARM_UP_FILE
+        if not path.is_file():
             return
         from tensorflow_serving.apis import prediction_log_pb2
 
-        if len(records) > _MAX_WARM_UP_RECORDS:
+        started = time.perf_counter()
+        try:
+            records = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
+        except tf.errors.DataLossError as error:
+            on_warm_up(str(self.path), f"DATA_LOSS: {error.message}", time.perf_counter() - started)
             raise StatusError(
-                Code.INVALID_ARGUMENT,
-                f"Number of warmup records exceeds the maximum ({_MAX_WARM_UP_RECORDS}) at "
-                f"{self.path / _WARM_UP_FILE}",
+                Code.DATA_LOSS,
+                f"{error.message}. Please verify your warmup data is in TFRecord format.",
+            ) from error
+        if len(records) > _MAX_WARM_UP_RECORDS:
+            raise invalid_argument(
+                f"Number of warmup records exceeds the maximum ({_MAX_WARM_UP_RECORDS}) at {path}"
             )
-        started = time.monotonic()
         for record in records:
-            log = prediction_log_pb2.PredictionLog.FromString(record)
+            try:
+                log = prediction_log_pb2.PredictionLog.FromString(record)
+            except DecodeError as error:
+                raise invalid_argument(f"Failed to parse warmup record from {path}") from error
             if log.WhichOneof("log_type") != "predict_log":
                 raise StatusError(
                     Code.UNIMPLEMENTED, "Unsupported log_type for warmup: only predict_log is."
                 )
-            request = log.predict_log.request
-            name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-            inputs = {
-                alias: tensors.from_proto(proto, alias) for alias, proto in request.inputs.items()
-            }
-            self.run(name, inputs, sorted(self.signatures[name].outputs))
-        _LOG.info(
-            "warm-up of %s: %d requests, %.1f s",
-            self.path, len(records), time.monotonic() - started,
-        )  # fmt: skip
+            self._answer(log.predict_log.request)
+        seconds = time.perf_counter() - started
+        on_warm_up(str(self.path), "OK", seconds)
+        _LOG.info("warm-up of %s: %d requests, %.1f s", self.path, len(records), seconds)
 
-
-def _read_records(path: Path) -> list[bytes]:
-    if not path.is_file():
-        return []
-    return [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
+    def _answer(self, request: predict_pb2.PredictRequest) -> None:
+        name, signature = signatures.find(self.signatures, request.model_spec.signature_name)
+        inputs = {
+            alias: tensors.from_proto(proto, alias) for alias, proto in request.inputs.items()
+        }
+        signatures.check_inputs(signature, inputs)
+        self.run(name, inputs, signatures.select_outputs(signature, list(request.output_filter)))
 
 
 def _load_error(path: Path, error: Exception) -> StatusError:

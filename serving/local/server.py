@@ -44,11 +44,12 @@ class ServerOptions:
       host: Address to listen on.
       port: Port of gRPC; 0 for none.
       rest_api_port: Port of REST; 0 for none.
-      rest_api_timeout_in_ms: Milliseconds a REST request may take.
+      rest_api_timeout_in_ms: Milliseconds a REST request may take, until its head and its body
+        have come, until its answer is there, and until that is taken, each.
       file_system_poll_wait_seconds: Seconds between two looks at the disk; 0 looks once.
       allow_version_labels_for_unavailable_models: Whether a new label may name a version that is
         not loaded.
-      batching: Batching parameters.
+      batching: Batching parameters; None for no batching.
       metrics_path: Path of the Prometheus page; empty for none.
       max_request_bytes: Largest request.
       max_concurrent_requests: Requests at the same time, per entry point.
@@ -64,7 +65,7 @@ class ServerOptions:
     rest_api_timeout_in_ms: int = 30_000
     file_system_poll_wait_seconds: float = 1.0
     allow_version_labels_for_unavailable_models: bool = False
-    batching: BatchingParameters = NO_BATCHING
+    batching: BatchingParameters | None = None
     metrics_path: str = ""
     max_request_bytes: int = 64 << 20
     max_concurrent_requests: int = 256
@@ -94,18 +95,23 @@ async def serve(options: ServerOptions) -> None:
       StatusError: The configuration is refused or no version of a model loads.
       OSError: A port is taken.
     """
+    metrics = Metrics()
     manager = ModelManager(
         load=functools.partial(
             Servable,
             intra_op_threads=options.intra_op_threads,
             inter_op_threads=options.inter_op_threads,
+            on_warm_up=metrics.warmed_up,
         ),
         allow_labels_for_unavailable=options.allow_version_labels_for_unavailable_models,
     )
     loop = asyncio.get_running_loop()
     await loop.run_in_executor(None, manager.configure, options.config)
-    scheduler = BatchScheduler(options.batching)
-    predictor = Predictor(manager, scheduler, Metrics())
+    if options.batching is None:
+        scheduler = BatchScheduler(NO_BATCHING)
+    else:
+        scheduler = BatchScheduler(options.batching, on_dequeue=metrics.queued)
+    predictor = Predictor(manager, scheduler, metrics)
     if options.file_system_poll_wait_seconds > 0:
         manager.watch(options.file_system_poll_wait_seconds)
     stop = asyncio.Event()

@@ -126,6 +126,12 @@ def _check_value(value: Any, expected: Any) -> None:
         ("QUJD!", None),
         ("QU!D", None),
         ("QQ=Q", None),
+        ("QQ..", b"A"),  # a dot is padding too
+        (" Q Q\v=\f=\r\n", b"A"),
+        ("QQ=", None),  # all of the padding, or none
+        ("QUJD=", None),
+        ("QUI==", None),
+        ("Q\u00a0Q", None),  # no white space of ASCII
         ("QQ==QQ==", None),
         ("-_-_", None),
         ("\u00e9\u00e9\u00e9\u00e9", None),

@@ -160,7 +160,7 @@ def test_metadata(predictions) -> None:
     signatures = get_model_metadata_pb2.SignatureDefMap()
     assert response.metadata["signature_def"].Unpack(signatures)
     assert set(signatures.signature_def) == {
-        "serving_default", "beams", "attention", "serving_examples",
+        "serving_default", "beams", "attention", "serving_examples", "__saved_model_init_op",
     }  # fmt: skip
     assert response.model_spec.version.value == 1
 

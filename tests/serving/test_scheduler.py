@@ -100,6 +100,21 @@ def test_nobody_computes_what_nobody_waits_for(scheduler, servable) -> None:
     assert servable.batches == [[100], [3]]
 
 
+def test_the_wait_of_what_was_dequeued_is_told(servable) -> None:
+    told: list[float] = []
+    scheduler = BatchScheduler(BatchingParameters(num_batch_threads=1), on_dequeue=told.append)
+    _busy(scheduler, servable)
+    late = scheduler.submit(_task(servable, 1, deadline=time.monotonic() - 1))
+    assert scheduler.submit(_task(servable, 2)).cancel()
+    scheduler.submit(_task(servable, 3))
+    servable.gate.set()
+    scheduler.stop()
+
+    assert late.done()
+    assert len(told) == 3, "the one that kept it busy, the late one and the last"
+    assert all(seconds >= 0 for seconds in told)
+
+
 def test_stopping_finishes_the_queue(servable) -> None:
     scheduler = BatchScheduler(BatchingParameters(num_batch_threads=1))
     results = [scheduler.submit(_task(servable, value)) for value in range(5)]

@@ -37,12 +37,20 @@ def model(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _write_warm_up(model: Path, values: Sequence[float]) -> None:
+def _write_warm_up(model: Path, values: Sequence[float], signature: str = "") -> None:
+    records = []
+    for value in values:
+        log = prediction_log_pb2.PredictionLog()
+        log.predict_log.request.model_spec.signature_name = signature
+        log.predict_log.request.inputs["x"].CopyFrom(tf.make_tensor_proto([value]))
+        records.append(log.SerializeToString())
+    _write_records(model, records)
+
+
+def _write_records(model: Path, records: Sequence[bytes]) -> None:
     with tf.io.TFRecordWriter(str(model / WARM_UP)) as writer:
-        for value in values:
-            log = prediction_log_pb2.PredictionLog()
-            log.predict_log.request.inputs["x"].CopyFrom(tf.make_tensor_proto([value]))
-            writer.write(log.SerializeToString())
+        for record in records:
+            writer.write(record)
 
 
 def _asked(servable: Servable) -> int:
@@ -75,5 +83,36 @@ def test_more_than_a_thousand_are_refused(model: Path) -> None:
 
 def test_a_file_of_something_else_is_refused(model: Path) -> None:
     (model / WARM_UP).write_bytes(b"no TFRecord at all, but bytes enough for a header")
-    with pytest.raises(StatusError, match="DATA_LOSS"):
+    with pytest.raises(StatusError, match=r"DATA_LOSS: .* your warmup data is in TFRecord format"):
         Servable(model)
+    _write_records(model, [b"a record, but no PredictionLog"])
+    with pytest.raises(StatusError, match="INVALID_ARGUMENT: Failed to parse warmup record from"):
+        Servable(model)
+
+
+def test_a_request_for_another_model_is_refused(model: Path) -> None:
+    _write_warm_up(model, [1.0], signature="beams")
+    with pytest.raises(StatusError, match='FAILED_PRECONDITION: Serving signature key "beams" not'):
+        Servable(model)
+
+
+def test_what_is_told_of_a_warm_up(model: Path) -> None:
+    """Nothing without requests, nothing of one that fails; what cannot be read is told."""
+    told: list[tuple[str, str]] = []
+
+    def load() -> None:
+        Servable(model, on_warm_up=lambda path, status, seconds: told.append((path, status)))
+
+    load()
+    assert told == []
+    _write_warm_up(model, [1.0, 2.0])
+    load()
+    assert told == [(str(model), "OK")]
+    _write_warm_up(model, [-1.0])
+    with pytest.raises(StatusError):
+        load()
+    assert len(told) == 1
+    (model / WARM_UP).write_bytes(b"no TFRecord at all, but bytes enough for a header")
+    with pytest.raises(StatusError):
+        load()
+    assert told[1][1].startswith("DATA_LOSS: ")
