@@ -198,6 +198,14 @@ class CaptionClient:
         """
         return self._retry(lambda timeout: self._transport.status(self.target, timeout))
 
+    def version(self) -> int:
+        """The version that answers this client: the latest, or the one its label names now.
+
+        Raises:
+          ServingError: NOT_FOUND where it is not loaded, INVALID_ARGUMENT for an unknown label.
+        """
+        return self._retry(lambda timeout: self._transport.version(self.target, timeout))
+
     def reload(self, config: Any) -> None:
         """Replaces the server's configuration; over gRPC only, and tried once.
 
@@ -298,6 +306,10 @@ class AsyncCaptionClient:
     async def status(self) -> list[ModelVersion]:
         """See `CaptionClient.status`."""
         return await self._retry(lambda timeout: self._transport.status(self.target, timeout))
+
+    async def version(self) -> int:
+        """See `CaptionClient.version`."""
+        return await self._retry(lambda timeout: self._transport.version(self.target, timeout))
 
     async def reload(self, config: Any) -> None:
         """See `CaptionClient.reload`."""

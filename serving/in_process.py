@@ -65,6 +65,9 @@ class _InProcess:
     def status(self, target: Target, timeout: float) -> list[ModelVersion]:
         return [ModelVersion(self._version or 0, "AVAILABLE")]
 
+    def version(self, target: Target, timeout: float) -> int:
+        return self._version or 0
+
     def reload(self, config: Any, timeout: float) -> None:
         raise ServingError("UNIMPLEMENTED", "A model in this process has no configuration.")
 

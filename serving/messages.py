@@ -62,6 +62,9 @@ _MESSAGES: dict[str, tuple[str, ...]] = {
     "Latest": ("uint32 num_versions = 1",),
     "All": (),
     "Specific": ("repeated int64 versions = 1",),
+    # Of the answer only what it is about, which a client cannot know of a label.
+    "GetModelMetadataRequest": ("ModelSpec model_spec = 1", "repeated string metadata_field = 2"),
+    "GetModelMetadataResponse": ("ModelSpec model_spec = 1",),
     "ServableVersionPolicy": (
         "oneof policy_choice Latest latest = 100",
         "oneof policy_choice All all = 101",
@@ -146,6 +149,8 @@ def _set_type(field: descriptor_pb2.FieldDescriptorProto, type_name: str) -> Non
 _CLASSES: dict[str, Any] = message_factory.GetMessages([_file_descriptor()])
 
 BatchingParameters = _CLASSES[f"{PACKAGE}.BatchingParameters"]
+GetModelMetadataRequest = _CLASSES[f"{PACKAGE}.GetModelMetadataRequest"]
+GetModelMetadataResponse = _CLASSES[f"{PACKAGE}.GetModelMetadataResponse"]
 GetModelStatusRequest = _CLASSES[f"{PACKAGE}.GetModelStatusRequest"]
 GetModelStatusResponse = _CLASSES[f"{PACKAGE}.GetModelStatusResponse"]
 MonitoringConfig = _CLASSES[f"{PACKAGE}.MonitoringConfig"]

@@ -36,6 +36,8 @@ class Transport(Protocol):
 
     def status(self, target: Target, timeout: float) -> list[ModelVersion]: ...
 
+    def version(self, target: Target, timeout: float) -> int: ...
+
     def reload(self, config: Any, timeout: float) -> None: ...
 
     def close(self) -> None: ...
@@ -49,6 +51,8 @@ class AsyncTransport(Protocol):
     ) -> Answer: ...
 
     async def status(self, target: Target, timeout: float) -> list[ModelVersion]: ...
+
+    async def version(self, target: Target, timeout: float) -> int: ...
 
     async def reload(self, config: Any, timeout: float) -> None: ...
 
@@ -100,7 +104,7 @@ class _Address:
 class _GrpcTransport:
     def __init__(self, address: _Address) -> None:
         self._channel = address.channel(grpc)
-        self._predict, self._status, self._reload = _methods(self._channel)
+        self._predict, self._status, self._metadata, self._reload = _methods(self._channel)
 
     def predict(
         self, target: Target, signature: str, images: Sequence[bytes], timeout: float
@@ -111,6 +115,11 @@ class _GrpcTransport:
     def status(self, target: Target, timeout: float) -> list[ModelVersion]:
         request = wire.status_request(target)
         return wire.read_status(self._call(self._status, request, timeout))
+
+    def version(self, target: Target, timeout: float) -> int:
+        request = wire.metadata_request(target)
+        response = self._call(self._metadata, request, timeout)
+        return int(response.model_spec.version.value)
 
     def reload(self, config: Any, timeout: float) -> None:
         self._call(self._reload, messages.ReloadConfigRequest(config=config), timeout)
@@ -128,7 +137,7 @@ class _GrpcTransport:
 class _AsyncGrpcTransport:
     def __init__(self, address: _Address) -> None:
         self._channel = address.channel(grpc.aio)
-        self._predict, self._status, self._reload = _methods(self._channel)
+        self._predict, self._status, self._metadata, self._reload = _methods(self._channel)
 
     async def predict(
         self, target: Target, signature: str, images: Sequence[bytes], timeout: float
@@ -139,6 +148,11 @@ class _AsyncGrpcTransport:
     async def status(self, target: Target, timeout: float) -> list[ModelVersion]:
         request = wire.status_request(target)
         return wire.read_status(await self._call(self._status, request, timeout))
+
+    async def version(self, target: Target, timeout: float) -> int:
+        request = wire.metadata_request(target)
+        response = await self._call(self._metadata, request, timeout)
+        return int(response.model_spec.version.value)
 
     async def reload(self, config: Any, timeout: float) -> None:
         await self._call(self._reload, messages.ReloadConfigRequest(config=config), timeout)
@@ -166,6 +180,10 @@ class _HttpTransport:
 
     def status(self, target: Target, timeout: float) -> list[ModelVersion]:
         return wire.read_status_json(self._call("GET", wire.status_path(target), timeout))
+
+    def version(self, target: Target, timeout: float) -> int:
+        document = self._call("GET", wire.metadata_path(target), timeout)
+        return int(document["model_spec"]["version"])
 
     def reload(self, config: Any, timeout: float) -> None:
         _refuse_reload()
@@ -206,6 +224,10 @@ class _AsyncHttpTransport:
     async def status(self, target: Target, timeout: float) -> list[ModelVersion]:
         return wire.read_status_json(await self._call("GET", wire.status_path(target), timeout))
 
+    async def version(self, target: Target, timeout: float) -> int:
+        document = await self._call("GET", wire.metadata_path(target), timeout)
+        return int(document["model_spec"]["version"])
+
     async def reload(self, config: Any, timeout: float) -> None:
         _refuse_reload()
 
@@ -242,6 +264,11 @@ def _methods(channel: Any) -> list[Any]:
     calls = (
         (wire.PREDICT_METHOD, messages.PredictRequest, messages.PredictResponse),
         (wire.STATUS_METHOD, messages.GetModelStatusRequest, messages.GetModelStatusResponse),
+        (
+            wire.METADATA_METHOD,
+            messages.GetModelMetadataRequest,
+            messages.GetModelMetadataResponse,
+        ),
         (wire.RELOAD_METHOD, messages.ReloadConfigRequest, messages.ReloadConfigResponse),
     )
     return [

@@ -20,6 +20,7 @@ from serving.errors import CODE_BY_HTTP_STATUS, ServingError
 _INPUTS = {"serving_examples": "examples"}
 _IMAGE_INPUT = "image_bytes"
 PREDICT_METHOD = "/tensorflow.serving.PredictionService/Predict"
+METADATA_METHOD = "/tensorflow.serving.PredictionService/GetModelMetadata"
 STATUS_METHOD = "/tensorflow.serving.ModelService/GetModelStatus"
 RELOAD_METHOD = "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
 
@@ -97,6 +98,13 @@ def status_request(target: Target) -> Any:
     return request
 
 
+def metadata_request(target: Target) -> Any:
+    """A GetModelMetadataRequest."""
+    request = messages.GetModelMetadataRequest(metadata_field=["signature_def"])
+    _fill_spec(request.model_spec, target)
+    return request
+
+
 def read_predict(response: Any) -> Answer:
     """Reads a PredictResponse."""
     outputs = {alias: _to_lists(tensor) for alias, tensor in response.outputs.items()}
@@ -138,6 +146,11 @@ def predict_body(signature: str, images: Sequence[bytes]) -> bytes:
 def status_path(target: Target) -> str:
     """REST path of the model status."""
     return _model_path(Target(target.model, target.version))
+
+
+def metadata_path(target: Target) -> str:
+    """REST path of the model metadata."""
+    return f"{_model_path(target)}/metadata"
 
 
 def read_json(status: int, body: bytes) -> dict[str, Any]:

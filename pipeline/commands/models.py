@@ -61,10 +61,33 @@ def _rows(url: str, models: Any) -> Iterator[tuple[str, ...]]:
                     raise
                 yield model.name, "-", "not served", "", ""
                 continue
+        labels = _labels(url, model, {s.version for s in states if s.state == "AVAILABLE"})
         for status in states:
-            labels = [
-                label
-                for label, version in sorted(model.version_labels.items())
-                if version == status.version
-            ]
-            yield model.name, str(status.version), status.state, ", ".join(labels), status.error
+            named = ", ".join(labels.pop(status.version, []))
+            yield model.name, str(status.version), status.state, named, status.error
+        for version, names in labels.items():
+            yield model.name, str(version or "?"), "not loaded", ", ".join(names), ""
+
+
+def _labels(url: str, model: Any, available: set[int]) -> dict[int | None, list[str]]:
+    """The labels of a model's configuration, by the version that each names on the server.
+
+    None is a version that is not loaded and may be any: the server tells those that are.
+    """
+    from serving.client import CaptionClient
+    from serving.errors import ServingError
+
+    labels: dict[int | None, list[str]] = {}
+    for label, configured in sorted(model.version_labels.items()):
+        version: int | None
+        with CaptionClient(url, model=model.name, label=label) as client:
+            try:
+                version = client.version()
+            except ServingError as error:
+                if error.code == "INVALID_ARGUMENT":
+                    continue  # A reload has taken the label away.
+                if error.code != "NOT_FOUND":
+                    raise
+                version = None if configured in available else configured
+        labels.setdefault(version, []).append(label)
+    return labels

@@ -87,10 +87,12 @@ def test_the_asynchronous_client_gives_the_same(url: str) -> None:
         async with AsyncCaptionClient(url) as client:
             stream = [result async for result in client.stream([RED, GREEN, RED], in_flight=2)]
             batch = await client.captions([RED, BROKEN_PNG])
+            assert await client.version() == 1
             return stream, batch, await client.beams(RED), await client.attention(RED)
 
     stream, batch, beams, attention = asyncio.run(ask())
     with CaptionClient(url) as client:
+        assert client.version() == 1
         assert stream == [client.caption(image) for image in (RED, GREEN, RED)]
         assert batch[0] == client.caption(RED)
         assert beams == client.beams(RED)
@@ -104,8 +106,16 @@ def test_versions_and_labels(any_server: Server) -> None:
         assert stable.caption(RED).version == 1
         (status,) = stable.status()
         assert (status.version, status.state, status.error) == (1, "AVAILABLE", "")
+        assert stable.version() == 1
         with pytest.raises(ServingError, match=r"NOT_FOUND: .*Specific\(captioner, 7\)"):
             missing.caption(RED)
+        with pytest.raises(ServingError, match="NOT_FOUND"):
+            missing.version()
+    with (
+        CaptionClient(url, label="no") as unknown,
+        pytest.raises(ServingError, match="INVALID_ARGUMENT: Unrecognized servable version label"),
+    ):
+        unknown.version()
     with pytest.raises(ValueError, match="not both"):
         CaptionClient(url, version=1, label="stable")
 

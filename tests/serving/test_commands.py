@@ -18,6 +18,7 @@ from PIL import Image
 
 from pipeline import cli
 from serving import config, launcher
+from serving.client import CaptionClient
 from serving.launcher import Server, free_endpoint
 
 DEPLOY = Path(launcher.__file__).with_name("deploy")
@@ -129,8 +130,9 @@ class Served:
     directory: Path
     endpoint: launcher.Endpoint
 
-    def run(self, command: str, *arguments: str) -> int:
-        where = ["--server", self.endpoint.grpc_url, "--serving-dir", str(self.directory)]
+    def run(self, command: str, *arguments: str, url: str = "") -> int:
+        url = url or self.endpoint.grpc_url
+        where = ["--server", url, "--serving-dir", str(self.directory)]
         return cli.main([command, *arguments, *where])
 
 
@@ -152,9 +154,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     assert "the local model server" in (directory.parent / "serve.log").read_text()
 
 
-def _states(served: Served, capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
+def _states(served: Served, capsys: pytest.CaptureFixture[str], url: str = "") -> list[list[str]]:
     capsys.readouterr()
-    assert served.run("models") == 0
+    assert served.run("models", url=url) == 0
     return [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
 
 
@@ -185,6 +187,33 @@ def test_rollback_and_promote_on_a_running_server(
     assert cli.main(["caption", str(photo), "--server", url, "--label", "stable"]) == 0
     assert capsys.readouterr().out == "a v2 scene in red\n"
     assert served.run("promote", "9") == 2
+
+
+@pytest.mark.slow(reason="a server of its own")
+def test_models_tells_the_labels_of_the_server(
+    served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another hand than `captioner promote` reloads: the file here is out of date."""
+    in_force = config.read_models(served.directory / config.MODELS_FILE)
+    (model,) = in_force.model_config_list.config
+    with CaptionClient(served.endpoint.grpc_url) as client:
+        for versions, labels in [([1, 2], {}), ([1, 2], {"stable": 1}), ([2], {"stable": 1})]:
+            model.model_version_policy.specific.versions[:] = versions
+            model.version_labels.clear()
+            model.version_labels.update(labels)
+            client.reload(in_force)
+            for url in (served.endpoint.grpc_url, served.endpoint.rest_url):
+                rows = [  # without what ended, and why
+                    row
+                    for row in _states(served, capsys, url)
+                    if row[0] == "captioner" and "END" not in row
+                ]
+                wanted = [["captioner", str(version), "AVAILABLE"] for version in versions]
+                if labels and versions == [2]:
+                    wanted.append(["captioner", "?", "not", "loaded", "stable"])
+                elif labels:
+                    wanted[0].append("stable")
+                assert sorted(rows) == sorted(wanted)
 
 
 def test_a_second_server_does_not_take_the_first_for_itself(
