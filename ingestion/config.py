@@ -9,6 +9,7 @@ from pydantic.dataclasses import dataclass
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+SourceName = Annotated[str, Field(min_length=1)]
 Format = Literal["auto", "flickr8k", "flickr8k_kaggle", "flickr30k_kaggle", "karpathy", "coco"]
 
 
@@ -19,6 +20,9 @@ class IngestConfig:
     Attributes:
       format: Form of the data set; "auto" recognises it from the files.
       source_name: What goes into `image/source`; empty for the name of the data set's folder.
+      sources: Where one folder holds the photographs of several data sets: `image/source` of those
+        whose id matches, by name of the source, as `{coco: "coco_*"}`; the first that matches
+        counts, and `source_name` for the rest.
       max_pixels: Pictures of more pixels are set aside before they are decoded. Pillow refuses to
         open what is above the upper bound.
       min_side: Pictures of fewer pixels in height or width are set aside.
@@ -32,6 +36,7 @@ class IngestConfig:
 
     format: Format = "auto"
     source_name: str = ""
+    sources: dict[SourceName, SourceName] = Field(default_factory=dict)
     max_pixels: Annotated[int, Field(ge=1, le=178_956_970)] = 50_000_000
     min_side: Positive = 16
     max_rejected_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05

@@ -38,7 +38,7 @@ class DatasetInfo:
 
     Attributes:
       format: Form it was read from.
-      source: Value of `image/source`.
+      sources: Number of images by `image/source`.
       fingerprint: SHA-256 over all serialized Examples, whatever the sharding.
       split_rule: How images came to their splits.
       splits: By name: train, val, test.
@@ -49,7 +49,7 @@ class DatasetInfo:
     """
 
     format: str
-    source: str
+    sources: dict[str, int]
     fingerprint: str
     split_rule: str
     splits: dict[str, SplitInfo]

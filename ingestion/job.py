@@ -86,7 +86,7 @@ def ingest(
         _write_records(shards, WriteShard(source, source_name, config), beam_pipeline_args)
         reports = [ShardReport.read(shard.report) for shard in shards]
         tf.io.gfile.rmtree(work)
-        info = summarise(reader.name, source_name, annotations, reports, config)
+        info = summarise(reader.name, annotations, reports, config)
         unchanged = previous is not None and previous.holds_same_records(info)
         _write_summary(out if unchanged else staging.folder, info, annotations, inputs)
         if not unchanged:

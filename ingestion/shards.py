@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import hashlib
 import json
 import logging
@@ -42,6 +43,7 @@ class ShardReport:
       digests: SHA-256 of each serialized Example, by image id.
       file_digests: SHA-256 of each image file, by image id.
       captions_per_image: How many images have how many captions.
+      sources: How many images are of which source.
       rejected: What was set aside.
     """
 
@@ -49,6 +51,7 @@ class ShardReport:
     digests: dict[str, str] = field(default_factory=dict)
     file_digests: dict[str, str] = field(default_factory=dict)
     captions_per_image: dict[int, int] = field(default_factory=dict)
+    sources: dict[str, int] = field(default_factory=dict)
     rejected: list[Rejection] = field(default_factory=list)
 
     def write(self, path: str) -> None:
@@ -75,17 +78,19 @@ class WriteShard(beam.DoFn):
 
         Args:
           source: Folder of the data set.
-          source_name: Value of `image/source`.
-          config: Limits of usable pictures.
+          source_name: Value of `image/source` where `config.sources` says nothing.
+          config: Limits of usable pictures, and sources.
         """
         self._source = source
         self._source_name = source_name
+        self._sources = config.sources
         self._limits = {"max_pixels": config.max_pixels, "min_side": config.min_side}
 
     def process(self, shard: Shard) -> Iterator[str]:
         """Yields the shard's name when both files are in their place."""
         report = ShardReport(shard.split)
         counts: Counter[int] = Counter()
+        sources: Counter[str] = Counter()
         # A runner may run a bundle twice, even at the same time, so the file gets its name last.
         partial = f"{shard.report}.{uuid.uuid4().hex}.tfrecord"
         options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=1)
@@ -95,16 +100,27 @@ class WriteShard(beam.DoFn):
                     report.rejected.append(result)
                     continue
                 picture, file_digest = result
-                record = serialize_example(image, picture, self._source_name)
+                name = self._source_of(image.id)
+                record = serialize_example(image, picture, name)
                 writer.write(record)
                 report.digests[image.id] = hashlib.sha256(record).hexdigest()
                 report.file_digests[image.id] = file_digest
                 counts[len(image.captions)] += 1
+                sources[name] += 1
         report.captions_per_image = dict(counts)
+        report.sources = dict(sources)
         tf.io.gfile.makedirs(posixpath.dirname(shard.records))
         tf.io.gfile.rename(partial, shard.records, overwrite=True)
         report.write(shard.report)
         yield shard.name
+
+    def _source_of(self, image_id: str) -> str:
+        matching = (
+            name
+            for name, pattern in self._sources.items()
+            if fnmatch.fnmatchcase(image_id, pattern)
+        )
+        return next(matching, self._source_name)
 
     def _read_images(self, shard: Shard) -> Iterator[tuple[PlannedImage, Any]]:
         """Images of a shard, in order, each with its picture and digest or its rejection."""

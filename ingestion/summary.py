@@ -20,7 +20,6 @@ _BAD_CAPTIONS = (Reason.CAPTION_EMPTY, Reason.CAPTION_UNPARSABLE)
 
 def summarise(
     form: str,
-    source_name: str,
     annotations: Annotations,
     reports: Sequence[ShardReport],
     config: IngestConfig,
@@ -29,7 +28,6 @@ def summarise(
 
     Args:
       form: Name of the reader.
-      source_name: Value of `image/source`.
       annotations: What the reader found, and what was set aside before images were read.
       reports: One per shard.
       config: Settings.
@@ -46,6 +44,9 @@ def summarise(
     _check_rejected_share(annotations, config)
     check_no_split_is_empty(images, annotations)
     rejected = Counter(rejection.reason.value for rejection in annotations.rejected)
+    sources: Counter[str] = Counter()
+    for report in reports:
+        sources.update(report.sources)
     digests = sorted(
         (report.split, image, digest)
         for report in reports
@@ -53,7 +54,7 @@ def summarise(
     )
     return DatasetInfo(
         format=form,
-        source=source_name,
+        sources=dict(sorted(sources.items())),
         fingerprint=hash_of(digests),
         split_rule=annotations.split_rule,
         splits={split: _split_info(split, reports) for split in SPLITS},

@@ -32,36 +32,38 @@ class Captioner(keras.Model):
         self.decoder = decoder
         self.encoder = encoder
 
-    def remember(self, inputs: Any, training: bool = False) -> Memory:
+    def remember(self, inputs: Any, source: Any = None, training: bool = False) -> Memory:
         """Prepares images, or their features, for decoding.
 
         Args:
           inputs: Images [N, S, S, 3] if there is an encoder, else features [N, positions,
             channels]; any numeric type.
+          source: As for `RecurrentDecoder.remember`.
           training: Whether dropout and batch statistics are on.
         """
         inputs = ops.cast(inputs, "float32")
         features = inputs if self.encoder is None else self.encoder(inputs, training=training)
-        return self.decoder.remember(features, training=training)
+        return self.decoder.remember(features, source, training=training)
 
     def call(self, batch: dict[str, Any], training: bool = False) -> Any:
         """Hidden states by teacher forcing.
 
         Args:
-          batch: `inputs` as for `remember`, `token_ids` int [R, T] and `image_index` int [R].
+          batch: `inputs` and, if there is one, `source` as for `remember`; `token_ids` int [R, T]
+            and `image_index` int [R].
           training: Whether dropout and batch statistics are on.
 
         Returns:
           float [R, T - 1, hidden width]: the state that predicts each token after the first.
         """
-        memory = self.remember(batch["inputs"], training=training)
+        memory = self.remember(batch["inputs"], batch.get("source"), training=training)
         return self._teach(memory, batch, training)
 
     def _teach(self, memory: Memory, batch: dict[str, Any], training: bool) -> Any:
         token_ids = batch["token_ids"]
         # What nothing follows predicts nothing: the end of a caption is padding to the decoder.
         token_ids = tf.where(token_ids[:, 1:] != PAD_ID, token_ids[:, :-1], PAD_ID)
-        of_image = Memory(memory.state, memory.grid)
+        of_image = memory._replace(concepts=())
         rows = tf.nest.map_structure(lambda part: tf.gather(part, batch["image_index"]), of_image)
         hidden, _ = self.decoder(token_ids, rows, training=training)
         return hidden
@@ -89,7 +91,7 @@ class Captioner(keras.Model):
         Returns:
           Pair of float32 scalars: the sum in nats, and the number of tokens.
         """
-        memory = self.remember(batch["inputs"], training=training)
+        memory = self.remember(batch["inputs"], batch.get("source"), training=training)
         hidden = self._teach(memory, batch, training)
         targets = batch["token_ids"][:, 1:]
         is_token = targets != PAD_ID
@@ -97,7 +99,8 @@ class Captioner(keras.Model):
         targets = tf.boolean_mask(targets, is_token)
         hidden = tf.boolean_mask(hidden, is_token)
         concepts = tuple(tf.gather(part, images) for part in memory.concepts)
-        logits = self.decoder.logits(hidden, concepts, training=training)
+        source = tuple(tf.gather(part, images) for part in memory.source)
+        logits = self.decoder.logits(hidden, concepts, source, training=training)
         logits = tf.cast(logits, tf.float32)
         if never:
             ids = tf.range(tf.shape(logits)[-1])

@@ -30,6 +30,9 @@ class DecoderConfig:
       layer_norm: Whether recurrent output and context are normalised before the output layers.
       concepts: Weight in the loss of telling which words are said of the image at all; what is told
         is added to the scores of the next word. 0 leaves both out.
+      foreign_sources: Values of `image/source` in the train split whose captions are written in
+        another manner than those that are wanted. What sets them apart is learned beside the rest
+        and left out when images are captioned. All other sources are home.
       tie_embeddings: Whether the word embeddings are also the output weights.
       word_vectors: File of word vectors, in GloVe's text form, that the word embeddings start from;
         None for random ones. TFX's cache knows its name and not its content.
@@ -44,6 +47,7 @@ class DecoderConfig:
     gate: bool = False
     layer_norm: bool = False
     concepts: Annotated[float, Field(ge=0.0)] = 0.0
+    foreign_sources: tuple[str, ...] = ()
     tie_embeddings: bool = True
     word_vectors: str | None = None
     dropout: Share = 0.5
@@ -83,6 +87,9 @@ class TrainerConfig:
       epochs: Passes over the train split by teacher forcing, at the most.
       batch_size: Captions per step, about, over all replicas: a step takes whole images with all
         their captions.
+      home_share: Share of the captions of an epoch that are of home sources, about and at least:
+        their images are repeated until they have it. Without foreign sources there is nothing to
+        repeat.
       learning_rate: Peak learning rate of AdamW, reached after `warmup_epochs` and followed by a
         cosine down to zero at the last of `epochs`.
       warmup_epochs: Epochs of linear warm-up from zero.
@@ -102,6 +109,7 @@ class TrainerConfig:
 
     epochs: Positive = 20
     batch_size: Positive = 128
+    home_share: Share = 0.0
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4

@@ -32,9 +32,17 @@ class CaptionData:
     Attributes:
       num_images: Images with at least one caption that has words.
       num_captions: Captions that have words.
+      captions_per_epoch: Captions of an epoch, those of repeated images counted again.
     """
 
-    def __init__(self, inputs: np.ndarray, token_ids: np.ndarray, row_splits: np.ndarray):
+    def __init__(
+        self,
+        inputs: np.ndarray,
+        token_ids: np.ndarray,
+        row_splits: np.ndarray,
+        source: np.ndarray | None = None,
+        home_share: float = 0.0,
+    ):
         """Takes arrays that fit together; `read_pixels` and `read_features` make them.
 
         Args:
@@ -42,11 +50,23 @@ class CaptionData:
           token_ids: int32 [captions, max_caption_length], padded with 0.
           row_splits: int64 [images + 1]; the captions of image i are the rows from
             `row_splits[i]` to `row_splits[i + 1]`.
+          source: int32 [images], from 1 for the foreign source of an image, 0 for home; None if all
+            are home.
+          home_share: Share of the captions of an epoch that are of home images, about and at
+            least; these are repeated until they have it.
         """
         self._inputs = inputs
         self._token_ids = token_ids
         self._row_splits = row_splits
         self._lengths = np.sum(token_ids != PAD_ID, axis=1)
+        self._source = np.zeros(len(inputs), np.int32) if source is None else source
+        counts = np.diff(row_splits)
+        is_home = self._source == 0
+        home, foreign = counts[is_home].sum(), counts[~is_home].sum()
+        wanted = home_share / (1.0 - home_share) * foreign
+        times = max(1, round(wanted / home)) if home else 1
+        self._order = np.repeat(np.arange(len(inputs)), np.where(is_home, times, 1))
+        self.captions_per_epoch = int(foreign + times * home)
 
     @property
     def num_images(self) -> int:
@@ -64,6 +84,7 @@ class CaptionData:
             "token_ids": tf.TensorSpec([None, None], tf.int32),
             "image_index": tf.TensorSpec([None], tf.int32),
             "images": tf.TensorSpec([None], tf.int32),
+            "source": tf.TensorSpec([None], tf.int32),
         }
 
     def references(self, image: int) -> np.ndarray:
@@ -76,7 +97,7 @@ class CaptionData:
         Args:
           batch_size: Captions per batch, on the average.
         """
-        return math.ceil(self.num_images / self._images_per_batch(batch_size))
+        return math.ceil(len(self._order) / self._images_per_batch(batch_size))
 
     def epoch(self, batch_size: int, shuffle: tuple[int, int] | None = None) -> tf.data.Dataset:
         """One pass over all captions.
@@ -89,7 +110,8 @@ class CaptionData:
         Returns:
           Batches with `inputs` [B, ...], `token_ids` int32 [R, T], cut to the batch's longest
           caption, `image_index` int32 [R], the image of each caption within the batch, and
-          `images` int32 [B], the number of each image within the data.
+          `images` int32 [B], the number of each image within the data, and `source` int32 [B], of
+          each image.
         """
         dataset = tf.data.Dataset.from_generator(
             lambda: self._batches(batch_size, shuffle), output_signature=self.batch_spec
@@ -101,16 +123,16 @@ class CaptionData:
         return dataset.prefetch(2).with_options(options)
 
     def _images_per_batch(self, batch_size: int) -> int:
-        return max(1, round(batch_size * self.num_images / self.num_captions))
+        return max(1, round(batch_size * len(self._order) / self.captions_per_epoch))
 
     def _batches(
         self, batch_size: int, shuffle: tuple[int, int] | None
     ) -> Iterator[dict[str, np.ndarray]]:
-        order = np.arange(self.num_images)
+        order = self._order.copy()
         if shuffle is not None:
             np.random.default_rng(shuffle).shuffle(order)
         size = self._images_per_batch(batch_size)
-        for start in range(0, self.num_images, size):
+        for start in range(0, len(order), size):
             chosen = order[start : start + size]
             captions = [np.arange(*self._row_splits[i : i + 2]) for i in chosen]
             rows = np.concatenate(captions)
@@ -121,16 +143,26 @@ class CaptionData:
                     np.arange(len(chosen), dtype=np.int32), [len(rows) for rows in captions]
                 ),
                 "images": chosen.astype(np.int32),
+                "source": self._source[chosen],
             }
 
 
-def read_pixels(patterns: Sequence[str], *, size: int, max_caption_length: int) -> CaptionData:
+def read_pixels(
+    patterns: Sequence[str],
+    *,
+    size: int,
+    max_caption_length: int,
+    foreign_sources: Sequence[str] = (),
+    home_share: float = 0.0,
+) -> CaptionData:
     """Reads transformed examples and decodes their images.
 
     Args:
       patterns: File patterns of GZIP TFRecords of transformed examples.
       size: Height and width the images are resized to; kept as uint8 RGB.
       max_caption_length: Tokens per caption, as `models.preprocessing` padded them.
+      foreign_sources: Values of `image/source` that are not home, in the order of their numbers.
+      home_share: As for `CaptionData`.
 
     Raises:
       ValueError: No file, no image, or examples of another kind.
@@ -140,11 +172,18 @@ def read_pixels(patterns: Sequence[str], *, size: int, max_caption_length: int) 
         pixels = images.decode_and_resize(example["image/encoded"], size)
         return tf.cast(tf.clip_by_value(tf.round(pixels), 0.0, 255.0), tf.uint8)
 
-    return _read(patterns, "image/encoded", parse, (size, size, 3), max_caption_length)
+    shape, sources = (size, size, 3), (foreign_sources, home_share)
+    return _read(patterns, "image/encoded", parse, shape, max_caption_length, *sources)
 
 
 def read_features(
-    patterns: Sequence[str], *, grid: tuple[int, int], channels: int, max_caption_length: int
+    patterns: Sequence[str],
+    *,
+    grid: tuple[int, int],
+    channels: int,
+    max_caption_length: int,
+    foreign_sources: Sequence[str] = (),
+    home_share: float = 0.0,
 ) -> CaptionData:
     """Reads featurized examples.
 
@@ -153,6 +192,8 @@ def read_features(
       grid: Height and width of the feature grid.
       channels: Channels of the features.
       max_caption_length: Tokens per caption, as `models.preprocessing` padded them.
+      foreign_sources: Values of `image/source` that are not home, in the order of their numbers.
+      home_share: As for `CaptionData`.
 
     Raises:
       ValueError: No file, no image, or features of another shape.
@@ -161,8 +202,8 @@ def read_features(
     def parse(example: dict[str, tf.Tensor]) -> tf.Tensor:
         return tf.io.decode_raw(example["image/features"], tf.float16)
 
-    shape = (grid[0] * grid[1], channels)
-    return _read(patterns, "image/features", parse, shape, max_caption_length)
+    shape, sources = (grid[0] * grid[1], channels), (foreign_sources, home_share)
+    return _read(patterns, "image/features", parse, shape, max_caption_length, *sources)
 
 
 def _read(
@@ -171,6 +212,8 @@ def _read(
     parse: Callable[[dict[str, tf.Tensor]], tf.Tensor],
     shape: tuple[int, ...],
     max_caption_length: int,
+    foreign_sources: Sequence[str],
+    home_share: float,
 ) -> CaptionData:
     files = sorted(name for pattern in patterns for name in tf.io.gfile.glob(pattern))
     if not files:
@@ -179,20 +222,23 @@ def _read(
     spec = {
         image_key: tf.io.FixedLenFeature([], tf.string),
         "caption/token_ids": tf.io.RaggedFeature(tf.int64),
+        "image/source": tf.io.FixedLenFeature([], tf.string, default_value=""),
     }
 
-    def parse_example(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def parse_example(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         example = tf.io.parse_single_example(serialized, spec)
         token_ids = tf.reshape(example["caption/token_ids"], [-1, max_caption_length])
-        return parse(example), tf.cast(token_ids, tf.int32)
+        return parse(example), tf.cast(token_ids, tf.int32), example["image/source"]
 
     dataset = tf.data.TFRecordDataset(files, compression_type="GZIP")
     dataset = dataset.map(parse_example, num_parallel_calls=tf.data.AUTOTUNE).prefetch(_READ_BATCH)
 
+    numbers = {name.encode(): number for number, name in enumerate(foreign_sources, start=1)}
     captions: list[np.ndarray] = []
+    source: list[int] = []
     # Without a name, so that it goes with the last array that maps it, however the process ends.
     scratch = tempfile.TemporaryFile(prefix="captioner-")  # noqa: SIM115
-    for image, token_ids in dataset.as_numpy_iterator():
+    for image, token_ids, name in dataset.as_numpy_iterator():
         if image.size != math.prod(shape):
             raise ValueError(
                 f"`{image_key}` must hold {' x '.join(map(str, shape))} values for the encoder of "
@@ -202,8 +248,10 @@ def _read(
         if len(with_words):
             image.tofile(scratch)
             captions.append(with_words)
+            source.append(numbers.get(name, 0))
     if not captions:
         raise ValueError(f"No image with a caption that has words in: {', '.join(patterns)}.")
     inputs = np.memmap(scratch, image.dtype, mode="r", shape=(len(captions), *shape))
     row_splits = np.cumsum([0] + [len(rows) for rows in captions])
-    return CaptionData(inputs, np.concatenate(captions), row_splits)
+    of_source = np.array(source, np.int32)
+    return CaptionData(inputs, np.concatenate(captions), row_splits, of_source, home_share)

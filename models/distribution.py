@@ -192,4 +192,5 @@ def _part(batch: Batch, replica: int, replicas: int) -> Batch:
         "token_ids": tf.pad(token_ids[:, : tf.maximum(longest, 2)], [[0, stand_in], [0, 0]]),
         "image_index": tf.pad(image_index, [[0, stand_in]]),
         "images": batch["images"][begin:end],
+        "source": batch["source"][first : tf.maximum(end, first + 1)],
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -52,7 +52,7 @@ def run_fn(fn_args: FnArgs) -> None:
     vocabulary = load_vocabulary(fn_args.transform_graph_path)
     encoder, captioner = initial_model(run, vocabulary, replicas)
 
-    train = read_split(fn_args.train_files, run, encoder)
+    train = read_split(fn_args.train_files, run, encoder, run.trainer.home_share)
     val = read_split(fn_args.eval_files, run, encoder)
     logger.info(
         "%s: %d images, %d captions, vocabulary of %d, %.1f million weights to train%s",
@@ -125,23 +125,28 @@ def initial_model(
     return encoder, captioner
 
 
-def read_split(patterns: Sequence[str], run: RunConfig, encoder: Encoder) -> CaptionData:
+def read_split(
+    patterns: Sequence[str], run: RunConfig, encoder: Encoder, home_share: float = 0.0
+) -> CaptionData:
     """Reads what a training of these settings takes: pixels, or features of a frozen encoder.
 
     Args:
       patterns: File patterns of the split's examples.
       run: Settings of the training.
       encoder: The encoder of the settings.
+      home_share: As for `CaptionData`; of the train split.
 
     Raises:
       ValueError: Examples that do not fit the model.
     """
-    length = run.text.max_caption_length
+    common: dict[str, Any] = {
+        "max_caption_length": run.text.max_caption_length,
+        "foreign_sources": run.model.decoder.foreign_sources,
+        "home_share": home_share,
+    }
     if run.model.encoder.trainable:
-        return read_pixels(patterns, size=encoder.input_size, max_caption_length=length)
-    return read_features(
-        patterns, grid=encoder.grid, channels=encoder.channels, max_caption_length=length
-    )
+        return read_pixels(patterns, size=encoder.input_size, **common)
+    return read_features(patterns, grid=encoder.grid, channels=encoder.channels, **common)
 
 
 def _start_from_word_vectors(

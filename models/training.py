@@ -272,13 +272,13 @@ class CaptionerTraining:
         """Trains epoch number `epoch` (from 0) by teacher forcing."""
         config = self._config
         steps = self._train.batches_per_epoch(config.batch_size)
-        meter = Meter(epoch, self._epochs, steps, self._train.num_captions)
+        meter = Meter(epoch, self._epochs, steps, self._train.captions_per_epoch)
         data = self._train.epoch(config.batch_size, shuffle=(config.seed, epoch))
         for parts in self._replicas.parts(data):
             meter.add(*self._train_step(*parts))
         rate = float(self._optimizer.learning_rate)
         return {"epoch": epoch + 1, "loss": meter.mean()} | self._pace(
-            meter, rate, self._train.num_captions
+            meter, rate, self._train.captions_per_epoch
         )
 
     def _epoch_by_reward(self, epoch: int) -> dict[str, float]:

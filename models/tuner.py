@@ -65,7 +65,7 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     return TunerFnResult(
         tuner=tuner,
         fit_kwargs={
-            "train": read_split(fn_args.train_files, run, encoder),
+            "train": read_split(fn_args.train_files, run, encoder, run.trainer.home_share),
             "val": read_split(fn_args.eval_files, run, encoder),
         },
     )

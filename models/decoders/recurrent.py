@@ -25,11 +25,18 @@ class Memory(NamedTuple):
       grid: Keys and values of the attention over the grid; empty without attention.
       concepts: Logits of each word being said of the image, one [N, vocabulary_size]; empty without
         concepts.
+      source: Number of the foreign source of each image while training, one int [N]; empty if all
+        are home.
     """
 
     state: tuple[Any, ...]
     grid: tuple[Any, ...]
     concepts: tuple[Any, ...] = ()
+    source: tuple[Any, ...] = ()
+
+
+# Where a foreign source has a vector.
+_IMAGE, _WORD, _OUTPUT = range(3)
 
 
 @keras.saving.register_keras_serializable("captioner")
@@ -57,6 +64,9 @@ class RecurrentDecoder(keras.layers.Layer):
         features which words are said of the image at all, in any order (as in Fang et al., 2015,
         https://arxiv.org/abs/1411.4952), and its logits, scaled by a learned factor, are added to
         those of each word: the short road from what is seen to what is said.
+      foreign_sources: Number of data sets whose captions are written in another manner than those
+        that are wanted. Each has vectors of its own that are added to the image, to every word and
+        to every output while training; where no source is told, nothing is added.
       tie_embeddings: Whether the output weights are the word embeddings.
       dropout: Share of features, word embeddings and outputs dropped while training.
     """
@@ -72,6 +82,7 @@ class RecurrentDecoder(keras.layers.Layer):
         gate: bool = False,
         layer_norm: bool = False,
         concepts: float = 0.0,
+        foreign_sources: int = 0,
         tie_embeddings: bool = True,
         dropout: float = 0.5,
         **kwargs: Any,
@@ -86,6 +97,7 @@ class RecurrentDecoder(keras.layers.Layer):
         self.gate = gate
         self.layer_norm = layer_norm
         self.concepts = concepts
+        self.foreign_sources = foreign_sources
         self.tie_embeddings = tie_embeddings
         self.dropout = dropout
         # Of the factors of matrix products while training; `CaptionerTraining` sets it.
@@ -161,6 +173,7 @@ class RecurrentDecoder(keras.layers.Layer):
             gate=config.gate,
             layer_norm=config.layer_norm,
             concepts=config.concepts,
+            foreign_sources=len(config.foreign_sources),
             tie_embeddings=config.tie_embeddings,
             dropout=config.dropout,
             name="decoder",
@@ -195,6 +208,17 @@ class RecurrentDecoder(keras.layers.Layer):
             self.output_bias = self.add_weight(
                 shape=(self.vocabulary_size,), initializer="zeros", name="output_bias"
             )
+        if self.foreign_sources:
+            self.of_source = [
+                self.add_weight(
+                    shape=(self.foreign_sources, width), initializer="zeros", name=f"source_{name}"
+                )
+                for name, width in (
+                    ("image", self.units),
+                    ("word", self.embedding_dim),
+                    ("output", self.embedding_dim),
+                )
+            ]
         self.built = True
 
     def start_from(self, vectors: Mapping[int, np.ndarray]) -> None:
@@ -215,11 +239,13 @@ class RecurrentDecoder(keras.layers.Layer):
         table[ids, :width] = known
         self.embedding.embeddings.assign(table)
 
-    def remember(self, features: Any, training: bool = False) -> Memory:
+    def remember(self, features: Any, source: Any = None, training: bool = False) -> Memory:
         """Prepares images for decoding.
 
         Args:
           features: float [N, positions, channels].
+          source: int [N], from 1 for the foreign source of each image, 0 for home; None if all are
+            home.
           training: Whether dropout is on.
         """
         if self.grid_attention is None:
@@ -228,7 +254,8 @@ class RecurrentDecoder(keras.layers.Layer):
         dtype = self._dtype_of_products(training)
         grid = dense(self.feature_projection, self.feature_norm(features), dtype)
         grid = self.feature_dropout(grid, training=training)
-        mean = ops.mean(grid, axis=1)
+        foreign = () if source is None or not self.foreign_sources else (source,)
+        mean = self._add_source(ops.mean(grid, axis=1), _IMAGE, foreign)
         state = tuple(layer(mean) for layer in self.initial_state)
         keys_and_values: tuple[Any, ...] = ()
         if self.grid_attention is not None:
@@ -236,7 +263,7 @@ class RecurrentDecoder(keras.layers.Layer):
         concepts: tuple[Any, ...] = ()
         if self.concept_layer is not None:
             concepts = (dense(self.concept_layer, mean, dtype),)
-        return Memory(state, keys_and_values, concepts)
+        return Memory(state, keys_and_values, concepts, foreign)
 
     def call(self, token_ids: Any, memory: Memory, training: bool = False) -> tuple[Any, Any]:
         """Teacher forcing: all words of all captions at once.
@@ -253,15 +280,21 @@ class RecurrentDecoder(keras.layers.Layer):
           nothing on padding.
         """
         dtype = self._dtype_of_products(training)
+        # To every word the source of its row.
+        source = tuple(
+            ops.broadcast_to(part[:, None], ops.shape(token_ids)) for part in memory.source
+        )
         if training and tf.config.list_logical_devices("GPU"):
             # cuDNN's kernel is faster than anything step by step, padding or not. It is kept out
             # of graphs that are exported: they have to run without a GPU too.
-            words = self.embedding_dropout(self._embed(token_ids), training=True)
+            words = self._add_source(self._embed(token_ids), _WORD, source)
+            words = self.embedding_dropout(words, training=True)
             outputs = self.recurrent(words, initial_state=list(memory.state), training=True)
             return self._look(outputs, self._query(outputs, dtype), memory.grid, dtype)
         is_token = ops.cast(ops.not_equal(token_ids, PAD_ID), "int32")
         packing = make_packing(ops.sum(is_token, axis=1), ops.shape(token_ids)[1])
         words = self._embed(packing.pack(token_ids))
+        words = self._add_source(words, _WORD, tuple(packing.pack(part) for part in source))
         words = self.embedding_dropout(words, training=training)
         packed = run_packed(self.recurrent.cell, words, memory.state, packing, dtype, training)
         query = self._query(packed, dtype)
@@ -291,18 +324,26 @@ class RecurrentDecoder(keras.layers.Layer):
         logits = self.logits(hidden, tuple(part[:, None] for part in memory.concepts))
         return logits, tuple(ops.reshape(part, shape) for part in new_state)
 
-    def logits(self, hidden: Any, concepts: tuple[Any, ...] = (), training: bool = False) -> Any:
+    def logits(
+        self,
+        hidden: Any,
+        concepts: tuple[Any, ...] = (),
+        source: tuple[Any, ...] = (),
+        training: bool = False,
+    ) -> Any:
         """Scores of the next word, float [..., vocabulary_size].
 
         Args:
           hidden: float [..., hidden width].
           concepts: `Memory.concepts` of the image of each hidden state, [..., vocabulary_size].
+          source: `Memory.source` of the image of each hidden state, [...].
           training: Whether dropout is on.
         """
         dtype = self._dtype_of_products(training)
         if self.output_norm is not None:
             hidden = self.output_norm(hidden)
         hidden = dense(self.output_projection, hidden, dtype)
+        hidden = self._add_source(hidden, _OUTPUT, source)
         hidden = self.output_dropout(hidden, training=training)
         if self.output_layer is not None:
             scores = dense(self.output_layer, hidden, dtype)
@@ -314,6 +355,13 @@ class RecurrentDecoder(keras.layers.Layer):
         for logits in concepts:
             scores += self.concept_scale * logits
         return scores
+
+    def _add_source(self, x: Any, place: int, source: tuple[Any, ...]) -> Any:
+        for number in source:
+            # Of number 0, home, there is no row.
+            is_of = ops.one_hot(number - 1, self.foreign_sources, dtype=x.dtype)
+            x += ops.matmul(is_of, self.of_source[place])
+        return x
 
     def _embed(self, token_ids: Any) -> Any:
         return self.embedding(token_ids) * self.embedding_dim**0.5
@@ -349,6 +397,7 @@ class RecurrentDecoder(keras.layers.Layer):
             "gate": self.gate,
             "layer_norm": self.layer_norm,
             "concepts": self.concepts,
+            "foreign_sources": self.foreign_sources,
             "tie_embeddings": self.tie_embeddings,
             "dropout": self.dropout,
         }

@@ -113,7 +113,8 @@ def _print_tables(info: DatasetInfo, out: str) -> None:
     from rich.table import Table
 
     console = Console()
-    written = Table("split", title=f"{out}: {info.source}, read as {info.format}")
+    sources = ", ".join(f"{images:,} of {name}" for name, images in info.sources.items())
+    written = Table("split", title=f"{out}: read as {info.format}, {sources}")
     for column in ("images", "captions", "captions per image", "shards"):
         written.add_column(column, justify="right")
     for split, size in info.splits.items():

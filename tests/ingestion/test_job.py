@@ -76,7 +76,7 @@ def test_dataset_json_says_what_was_written(flickr8k: Path, tmp_path: Path) -> N
     info = ingest(flickr8k, tmp_path / "out", config=IngestConfig())
     content = json.loads((tmp_path / "out" / "dataset.json").read_text())
     assert content["format"] == "flickr8k"
-    assert content["source"] == "handmade"
+    assert content["sources"] == {"handmade": 5}
     assert content["fingerprint"] == info.fingerprint
     assert content["splits"]["train"] == {
         "images": 3,
@@ -223,6 +223,22 @@ def test_name_of_the_source_is_part_of_the_fingerprint(flickr8k: Path, tmp_path:
     one = ingest(flickr8k, tmp_path / "one", config=IngestConfig())
     other = ingest(flickr8k, tmp_path / "other", config=IngestConfig(source_name="other"))
     assert one.fingerprint != other.fingerprint
+
+
+def test_photographs_of_several_data_sets_in_one_folder(flickr8k: Path, tmp_path: Path) -> None:
+    sources = {"left": "[ab]*", "right": "b*", "nowhere": "z*"}
+    info = ingest(flickr8k, tmp_path / "out", config=IngestConfig(sources=sources))
+    found = {
+        value(example, "image/id")[0].decode(): value(example, "image/source")[0].decode()
+        for split in SPLITS
+        for example in records(tmp_path / "out", split)
+    }
+    assert found == {
+        name: "left" if name[0] in "ab" else "handmade"
+        for names in datasets.NAMES.values()
+        for name in names
+    }
+    assert info.sources == {"handmade": 3, "left": 2}
 
 
 def test_shards_share_the_images_by_a_stable_hash(tmp_path: Path) -> None:

@@ -108,3 +108,35 @@ def test_weighted_loss_of_captions_that_never_hold_some_tokens(captioner: Captio
             expected -= weight * log_probs[row, position, target] if target else 0.0
     assert tokens == 8
     np.testing.assert_allclose(total, expected, rtol=1e-5)
+
+
+def test_captions_are_in_the_manner_of_home() -> None:
+    # Of the same images each source says something else, and the foreign one says it more often.
+    keras.utils.set_random_seed(0)
+    decoder = RecurrentDecoder(
+        VOCABULARY, units=16, embedding_dim=8, attention_heads=1, dropout=0.0, foreign_sources=1
+    )
+    decoder.build((None, None), (None, 4, 3))
+    captioner = Captioner(decoder)
+    images = tf.repeat(_batch()["inputs"], [3, 3], axis=0)
+    batch = {
+        "inputs": images,
+        "token_ids": tf.constant([[1, 5, 6, 2], [1, 7, 8, 2], [1, 7, 8, 2]] * 2),
+        "image_index": tf.range(6),
+        "source": tf.constant([0, 1, 1] * 2),
+    }
+    optimizer = keras.optimizers.Adam(0.02)
+
+    @tf.function(autograph=False)
+    def step() -> None:
+        with tf.GradientTape() as tape:
+            loss, _ = captioner.cross_entropy(batch, training=True)
+        variables = captioner.trainable_variables
+        optimizer.apply(tape.gradient(loss, variables), variables)
+
+    optimizer.build(captioner.trainable_variables)
+    for _ in range(40):
+        step()
+    settings = DecodingConfig(beam_size=1, max_length=3)
+    found = beam_search(DecoderSteps(decoder), captioner.remember(images), settings)
+    assert found.token_ids[:, 0].numpy().tolist() == [[5, 6, 2, 0]] * 6

@@ -56,6 +56,34 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
     assert sorted(one) == [(image, 7) for image in range(50)]
 
 
+def _of_sources(home_share: float) -> CaptionData:
+    # The first image, with two of the six captions, is home.
+    source = np.array([0, 2, 1], np.int32)
+    return CaptionData(INPUTS, TOKEN_IDS, np.array([0, 2, 3, 6]), source, home_share)
+
+
+@pytest.mark.parametrize(("home_share", "times"), [(0.0, 1), (0.3, 1), (0.5, 2), (0.6, 3)])
+def test_home_images_are_repeated_up_to_their_share(home_share: float, times: int) -> None:
+    data = _of_sources(home_share)
+    seen = [image for image, _ in _pairs(data, batch_size=4, shuffle=(1, 1))]
+    assert sorted(seen) == [10.0] * 2 * times + [20.0] + [30.0] * 3
+    assert data.captions_per_epoch == 4 + 2 * times
+    assert data.num_captions == 6
+    batches = list(data.epoch(batch_size=4))
+    assert len(batches) == data.batches_per_epoch(4)
+    sources = {
+        float(x): int(s) for b in batches for x, s in zip(b["inputs"], b["source"], strict=True)
+    }
+    assert sources == {10.0: 0, 20.0: 2, 30.0: 1}
+
+
+def test_nothing_is_repeated_where_all_is_home_or_all_is_foreign() -> None:
+    for number in (0, 1):
+        source = np.full(3, number, np.int32)
+        data = CaptionData(INPUTS, TOKEN_IDS, np.array([0, 2, 3, 6]), source, 0.9)
+        assert data.captions_per_epoch == 6
+
+
 def test_pixels_are_decoded_to_uint8(transformed: Path) -> None:
     data = read_pixels([f"{transformed}/Split-val/*"], size=32, max_caption_length=8)
     assert (data.num_images, data.num_captions) == (6, 12)
@@ -66,10 +94,11 @@ def test_pixels_are_decoded_to_uint8(transformed: Path) -> None:
     assert batch["token_ids"].shape == (12, 7)
 
 
-def _write(path: Path, features: bytes, token_ids: list[int]) -> None:
+def _write(path: Path, features: bytes, token_ids: list[int], source: bytes = b"") -> None:
     example = tf.train.Example()
     example.features.feature["image/features"].bytes_list.value.append(features)
     example.features.feature["caption/token_ids"].int64_list.value.extend(token_ids)
+    example.features.feature["image/source"].bytes_list.value.append(source)
     with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
         writer.write(example.SerializeToString())
 
@@ -83,6 +112,24 @@ def test_features_are_read_as_float16_grids(tmp_path: Path) -> None:
     # Captions without words are left out, and images that have no others.
     assert batch["token_ids"].tolist() == [[1, 9, 2]]
     assert batch["inputs"].tolist() == grid.reshape(1, 4, 3).tolist()
+
+
+def test_sources_are_read_by_name(tmp_path: Path) -> None:
+    grid = np.zeros(12, np.float16)
+    for number, source in enumerate([b"flickr8k", b"coco", b"mine", b"coco"]):
+        _write(tmp_path / str(number), grid.tobytes(), [1, 5 + number, 2, 0], source)
+    data = read_features(
+        [str(tmp_path / "*")],
+        grid=(2, 2),
+        channels=3,
+        max_caption_length=4,
+        foreign_sources=("coco", "mine"),
+        home_share=0.4,
+    )
+    batch = next(data.epoch(batch_size=9).as_numpy_iterator())
+    # Home has two captions of five.
+    assert batch["token_ids"][:, 1].tolist() == [5, 5, 6, 7, 8]
+    assert batch["source"].tolist() == [0, 0, 1, 2, 1]
 
 
 def test_features_of_another_encoder_are_an_error(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ def _decoder(**kwargs: object) -> RecurrentDecoder:
         ("gru", "dot_product", {}, 17),
         ("gru", "dot_product", {"gate": True, "layer_norm": True}, 21),
         ("gru", "dot_product", {"concepts": 0.5}, 20),
+        ("gru", "dot_product", {"foreign_sources": 2}, 20),
         ("gru", "none", {"tie_embeddings": False}, 12),
     ],
 )
@@ -47,9 +48,11 @@ def test_layer(
     weights: int,
 ) -> None:
     def call(decoder: RecurrentDecoder) -> list[tf.Tensor]:
-        memory = decoder.remember(FEATURES)
+        memory = decoder.remember(FEATURES, tf.constant([0, 2]))
         hidden, weights = decoder(TOKEN_IDS, memory)
-        outputs = [decoder.logits(hidden, tuple(part[:, None] for part in memory.concepts))]
+        concepts = tuple(part[:, None] for part in memory.concepts)
+        of_words = tuple(tf.repeat(part[:, None], T, axis=1) for part in memory.source)
+        outputs = [decoder.logits(hidden, concepts, of_words)]
         return outputs if weights is None else [*outputs, weights]
 
     shapes = [(N, T, 11)] + ([] if attention == "none" else [(N, T, POSITIONS)])
@@ -119,3 +122,23 @@ def test_a_closed_gate_hides_the_image() -> None:
     assert np.abs(hidden(FEATURES) - hidden(-FEATURES)).max() > 1e-3
     decoder.context_gate.bias.assign(tf.fill([8], -100.0))
     np.testing.assert_allclose(hidden(FEATURES), hidden(-FEATURES), atol=1e-6)
+
+
+@pytest.mark.parametrize("place", ["source_image", "source_word", "source_output"])
+def test_a_foreign_source_changes_what_is_said_of_its_images_alone(place: str) -> None:
+    decoder = _decoder(foreign_sources=2, concepts=0.5)
+    [vectors] = [weight for weight in decoder.weights if weight.name == place]
+    vectors.assign([[0.0] * vectors.shape[1], [1.0] * vectors.shape[1]])
+
+    def logits(source: list[int] | None) -> np.ndarray:
+        memory = decoder.remember(FEATURES, None if source is None else tf.constant(source))
+        concepts = tuple(part[:, None] for part in memory.concepts)
+        of_words = tuple(tf.repeat(part[:, None], T, axis=1) for part in memory.source)
+        hidden, _ = decoder(TOKEN_IDS, memory)
+        return decoder.logits(hidden, concepts, of_words).numpy()
+
+    home = logits(None)
+    np.testing.assert_array_equal(logits([0, 1]), home)
+    other = logits([0, 2])
+    np.testing.assert_allclose(other[0], home[0], rtol=1e-6)
+    assert np.abs(other[1] - home[1]).max() > 1e-3
