@@ -21,6 +21,7 @@ dataset_*.json, COCO captions
 examples:
   captioner ingest ~/Flickr8k data/records
   captioner ingest --format karpathy ~/Flickr8k data/records
+  captioner ingest ~/Flickr8k data/records --sources coco='coco_*' --sources mine='IMG_*'
   captioner ingest --max-rejected-share 0.2 ~/scraped data/records
   captioner ingest gs://bucket/coco gs://bucket/records -- --runner=DataflowRunner --project=mine
 """
@@ -54,6 +55,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for name, (kind, text) in _OPTIONS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="X", help=text)
+    parser.add_argument(
+        "--sources",
+        type=_named_pattern,
+        metavar="NAME=PATTERN",
+        action="append",
+        help="another name of the data set for images whose id matches; may be given often",
+    )
+
+
+def _named_pattern(text: str) -> tuple[str, str]:
+    name, equals, pattern = text.partition("=")
+    if not (name and equals and pattern):
+        raise argparse.ArgumentTypeError(f"must be NAME=PATTERN. Received: {text}")
+    return name, pattern
 
 
 def run(args: argparse.Namespace) -> int:
@@ -65,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
     from pipeline.errors import UserError
 
     given = {name: getattr(args, name) for name in ("format", *_OPTIONS)}
+    given["sources"] = dict(args.sources) if args.sources else None
     try:
         config = IngestConfig(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
@@ -113,8 +129,7 @@ def _print_tables(info: DatasetInfo, out: str) -> None:
     from rich.table import Table
 
     console = Console()
-    sources = ", ".join(f"{images:,} of {name}" for name, images in info.sources.items())
-    written = Table("split", title=f"{out}: read as {info.format}, {sources}")
+    written = Table("split", title=f"{out}: read as {info.format}")
     for column in ("images", "captions", "captions per image", "shards"):
         written.add_column(column, justify="right")
     for split, size in info.splits.items():
@@ -127,6 +142,8 @@ def _print_tables(info: DatasetInfo, out: str) -> None:
             str(size.shards),
         )
     console.print(written)
+    sources = ", ".join(f"{images:,} of {name}" for name, images in info.sources.items())
+    console.print(f"images: {sources}", highlight=False)
     console.print(f"splits: {info.split_rule}", highlight=False)
     if not info.rejected:
         console.print("nothing was set aside")

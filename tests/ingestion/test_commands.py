@@ -15,10 +15,22 @@ def test_sample_then_ingest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["sample", scenes, "--train", "4", "--val", "2", "--test", "2"]) == 0
     assert main(["ingest", scenes, out, "--source-name", "toys"]) == 0
     printed = capsys.readouterr().out
-    assert "toys, read as flickr8k" in printed
+    assert "read as flickr8k" in printed
+    assert "images: 8 of toys" in printed
     assert "nothing was set aside" in printed
     content = json.loads((tmp_path / "records" / "dataset.json").read_text())
     assert content["splits"]["train"]["images"] == 4
+
+
+def test_photographs_of_several_data_sets(
+    flickr8k: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sources = ["--sources", "left=[ab]*", "--sources", "right=c.*"]
+    assert main(["ingest", *sources, str(flickr8k), str(tmp_path / "out")]) == 0
+    assert "2 of handmade, 2 of left, 1 of right" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["ingest", "--sources", "left", str(flickr8k), str(tmp_path / "out")])
+    assert "must be NAME=PATTERN. Received: left" in capsys.readouterr().err
 
 
 def test_beam_options_stand_behind_two_dashes(flickr8k: Path, tmp_path: Path) -> None:
