@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -144,7 +143,6 @@ def render_comparison(
     """
     people = [text for texts in references.values() for text in texts]
     columns = _columns(evaluations, differences)
-    labelled = [(evaluation.label, evaluation.summary) for evaluation in evaluations]
     said = {evaluation.label: evaluation.captions.values() for evaluation in evaluations}
     return render(
         "comparison.html.j2",
@@ -153,7 +151,7 @@ def render_comparison(
         scores=ranking_table(columns),
         description=description_table(columns),
         confidence=evaluations[0].summary.confidence,
-        slices=slice_table(labelled, _SLICE_METRICS),
+        slices=slice_table(_labelled(evaluations), _SLICE_METRICS),
         charts=[
             *(
                 chart
@@ -182,24 +180,11 @@ def _columns(
         columns.append(difference_column("difference", differences))
     for evaluation in evaluations:
         columns += baseline_columns(evaluation.summary, of=evaluation.label)
-    return columns + _context(evaluations)
+    return columns + context_columns(_labelled(evaluations))
 
 
-def _context(evaluations: Sequence[Evaluation]) -> list[Column]:
-    """Each line once; one that differs, as nearest neighbours by two encoders do, of each model."""
-    lines: dict[str, list[tuple[str, Column]]] = {}
-    for evaluation in evaluations:
-        for column in context_columns(evaluation.summary):
-            lines.setdefault(column.heading, []).append((evaluation.label, column))
-    columns = []
-    for line, of in lines.items():
-        if all(column.values == of[0][1].values for _, column in of):
-            columns.append(of[0][1])
-        else:
-            columns += [
-                dataclasses.replace(column, heading=f"{line}, {label}") for label, column in of
-            ]
-    return columns
+def _labelled(evaluations: Sequence[Evaluation]) -> list[tuple[str, EvaluationSummary]]:
+    return [(evaluation.label, evaluation.summary) for evaluation in evaluations]
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from components.caption_evaluator.tables import (
     Cell,
     baseline_columns,
     context_columns,
+    context_lines,
     description_table,
     model_column,
     points,
@@ -105,7 +106,7 @@ def render_report(
     columns = [
         model_column(summary, summary.model_name),
         *baseline_columns(summary),
-        *context_columns(summary),
+        *context_columns([(summary.model_name, summary)]),
     ]
     return render(
         "report.html.j2",
@@ -170,8 +171,8 @@ def slice_table(
 ) -> dict[str, Any]:
     """Slices in rows; in columns metrics of one or more models on the same images.
 
-    One model's values have bars, and beside them, in one metric, the difference to the baseline
-    and the lines to compare with.
+    Beside the values stand, in one metric, the lines to compare with. One model's values have
+    bars, and before those lines the difference to the baseline.
 
     Args:
       labelled: What to call each model, and what its evaluation found.
@@ -185,8 +186,9 @@ def slice_table(
         for metric in metrics
         for label, each in labelled
     ]
-    known = [name for name in _CONTEXT_METRICS if alone and name in summary.scores[OVERALL]]
-    beside = known[0] if known else None
+    beside = next((name for name in _CONTEXT_METRICS if name in summary.scores[OVERALL]), None)
+    lines = context_lines(labelled)
+    differing = alone and bool(summary.differences)
     rows = []
     for name in summary.scores:
         size = summary.slice_sizes.get(name, 0)
@@ -195,12 +197,14 @@ def slice_table(
             continue
         cells = [_slice_cell(each, metric, name, bar=alone) for _, metric, each in columns]
         if beside:
-            cells += _beside(summary, beside, name)
+            if differing:
+                cells.append(_difference_cell(summary, beside, name))
+            cells += [Cell(points(of.get(name, {}).get(beside))) for _, of in lines]
         rows.append({"title": name.replace("_", " "), "images": f"{size:,}", "cells": cells})
     headings = [heading for heading, *_ in columns]
     if beside:
-        lines = [*(["difference"] if summary.differences else []), *summary.context]
-        headings += [f"{title(beside)}: {line}" for line in lines]
+        read_against = [*(["difference"] if differing else []), *(line for line, _ in lines)]
+        headings += [f"{title(beside)}: {line}" for line in read_against]
     return {"headings": headings, "rows": rows}
 
 
@@ -214,15 +218,10 @@ def _slice_cell(summary: EvaluationSummary, metric: str, name: str, *, bar: bool
     )
 
 
-def _beside(summary: EvaluationSummary, metric: str, name: str) -> list[Cell]:
-    """What stands beside the scores of a slice: its difference to the baseline, context lines."""
-    cells = []
-    if summary.differences:
-        difference = summary.difference(metric, name)
-        value = difference.value if difference else None
-        cells.append(Cell(points(value, "+"), span(difference, "+")))
-    lines = (slices.get(name, {}) for slices in summary.context.values())
-    return cells + [Cell(points(line.get(metric))) for line in lines]
+def _difference_cell(summary: EvaluationSummary, metric: str, name: str) -> Cell:
+    difference = summary.difference(metric, name)
+    value = difference.value if difference else None
+    return Cell(points(value, "+"), span(difference, "+"))
 
 
 def _bar(value: float | None, largest: float) -> float | None:

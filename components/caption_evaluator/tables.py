@@ -151,9 +151,33 @@ def difference_column(heading: str, differences: Mapping[str, Interval]) -> Colu
     return Column(heading, values, differences, sign="+")
 
 
-def context_columns(summary: EvaluationSummary) -> list[Column]:
-    """The lines that scores are read against."""
-    return [Column(line, slices[OVERALL]) for line, slices in summary.context.items()]
+def context_lines(
+    labelled: Sequence[tuple[str, EvaluationSummary]],
+) -> list[tuple[str, Mapping[str, MetricValues]]]:
+    """Headings and slices to metrics of the lines that scores are read against.
+
+    Each line comes once; one that differs, as nearest neighbours by two encoders do, for each
+    model.
+
+    Args:
+      labelled: What to call each model, and what its evaluation found.
+    """
+    lines: dict[str, list[tuple[str, Mapping[str, MetricValues]]]] = {}
+    for label, summary in labelled:
+        for line, slices in summary.context.items():
+            lines.setdefault(line, []).append((label, slices))
+    found = []
+    for line, of in lines.items():
+        if all(slices == of[0][1] for _, slices in of):
+            found.append((line, of[0][1]))
+        else:
+            found += [(f"{line}, {label}", slices) for label, slices in of]
+    return found
+
+
+def context_columns(labelled: Sequence[tuple[str, EvaluationSummary]]) -> list[Column]:
+    """The scores over all images of `context_lines`."""
+    return [Column(heading, slices[OVERALL]) for heading, slices in context_lines(labelled)]
 
 
 def _table(

@@ -247,6 +247,36 @@ def test_comparison_has_the_verdicts_first_and_what_both_looked_at(tmp_path: Pat
     assert "people: yes" in page
 
 
+def test_comparison_has_the_lines_to_compare_with_in_every_slice(tmp_path: Path) -> None:
+    overall = {"bleu_4": 0.25, "cider_d_train_idf": 0.3}
+    scores = {"all images": overall, "people: yes": {"bleu_4": 0.5, "cider_d_train_idf": 0.4}}
+
+    def lines(nearest: float) -> dict[str, Any]:
+        values = {context.HUMAN: 0.911, context.MOST_FREQUENT: 0.122, context.RANDOM: 0.133}
+        return {
+            line: {"all images": overall, "people: yes": {"cider_d_train_idf": value}}
+            for line, value in {**values, context.NEAREST: nearest}.items()
+        }
+
+    uris = [
+        evaluation(tmp_path / name, model_name=name, scores=scores, context=lines(nearest))
+        for name, nearest in (("one", 0.344), ("other", 0.355))
+    ]
+    page = compare(uris).html
+    table = page[page.index("<th>slice</th>") :].split("</table>", 1)[0]
+    headings = [
+        f"<th>CIDEr-D, train idf: {line}</th>"
+        for line in (
+            *(context.HUMAN, context.MOST_FREQUENT, context.RANDOM),
+            *(f"{context.NEAREST}, {name}" for name in ("one", "other")),
+        )
+    ]
+    assert [table.count(heading) for heading in headings] == [1] * 5
+    row = table[table.index("people: yes") :].split("</tr>", 1)[0]
+    cells = [f"<td>{value}</td>" for value in ("91.1", "12.2", "13.3", "34.4", "35.5")]
+    assert [row.count(cell) for cell in cells] == [1] * 5
+
+
 def test_evaluations_of_other_images_do_not_compare(tmp_path: Path) -> None:
     uris = [evaluation(tmp_path / "a"), evaluation(tmp_path / "b", split_fingerprint="other")]
     with pytest.raises(ValueError, match="only on the same images and references"):
