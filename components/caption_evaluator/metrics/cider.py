@@ -25,19 +25,19 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from components.caption_evaluator.metrics.cider_scores import Text, cider_scores
+from components.caption_evaluator.metrics.cider_scores import NGramCounts, Text, cider_scores
 from components.caption_evaluator.metrics.ngrams import NGram, count_ngrams
 from components.caption_evaluator.metrics.sums import MeanStatistics
 
 _WORDS_PER_PART = 1 << 20
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(frozen=True)
 class DocumentFrequencies:
     """In how many images' references each n-gram occurs.
 
@@ -58,6 +58,11 @@ class DocumentFrequencies:
             images += 1
             counts.update({ngram for text in texts for ngram in count_ngrams(text)})
         return cls(images, dict(counts))
+
+    @cached_property
+    def arrays(self) -> NGramCounts:
+        """The same counts, to be looked up for many captions at once."""
+        return NGramCounts(self.images, self.counts)
 
     def save(self, path: Path | str) -> None:
         """Writes gzipped JSON lines: the number of images, then `["n gram", count]` each."""
@@ -143,19 +148,23 @@ class CiderCorpus:
         Returns:
             float64 [images], each in [0, 10].
         """
+        return cider_scores(self._text(), [frequencies.arrays if frequencies else None])[0]
+
+    def both_scores(self, frequencies: DocumentFrequencies) -> tuple[np.ndarray, np.ndarray]:
+        """`scores` without and with document frequencies, in less time than one after the other."""
+        own, given = cider_scores(self._text(), [None, frequencies.arrays])
+        return own, given
+
+    def _text(self) -> Text:
         spelling = sorted(self.vocabulary)
         rank = np.empty(len(spelling), np.int32)
         rank[[self.vocabulary[word] for word in spelling]] = np.arange(len(spelling))
-        text = Text(
+        return Text(
             spelling,
             np.concatenate([np.zeros(0, np.int32), *_renumbered(self.words, rank)]),
             np.frombuffer(self.lengths, np.uint32).astype(np.int64),
             np.frombuffer(self.captions, np.uint32).astype(np.int64),
         )
-        if frequencies is None:
-            return cider_scores(text)
-        counts = frequencies.counts
-        return cider_scores(text, frequencies.images, lambda ngram: counts.get(ngram, 0))
 
     def mean(self) -> float:
         """The published CIDEr-D of the corpus, NaN without any image."""

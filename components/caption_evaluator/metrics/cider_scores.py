@@ -4,12 +4,13 @@ Two passes for each order of n-grams. The first counts in how many images' refer
 occurs and leaves that count at the n-gram's place in the text; the second computes the similarities
 image by image. Neither holds a table of all n-grams: the first takes some of the n-grams at a time,
 chosen by a hash, the second some of the images. So the memory is ten bytes for a word of text, and
-a constant.
+a constant. Counts from elsewhere (`NGramCounts`) take the place of the first pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -22,8 +23,6 @@ _IMAGES_PER_CHUNK = 8192
 _NGRAMS_PER_PART = 1 << 20
 _NO_PART = 255
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio (Knuth, volume 3, 6.4)
-
-CountOf = Callable[[NGram], int]
 
 
 class Text(NamedTuple):
@@ -56,32 +55,103 @@ class _Layout(NamedTuple):
     left: np.ndarray
 
 
-def cider_scores(text: Text, images: int = 0, count_of: CountOf | None = None) -> np.ndarray:
+class NGramCounts:
+    """In how many images each n-gram occurs, to be looked up for a whole text at once.
+
+    A trie in sorted arrays: the n-grams of an order are found by the row of what they begin with,
+    in the order before, and their last word.
+    """
+
+    def __init__(self, images: int, counts: Mapping[NGram, int]) -> None:
+        """Sorts the counts.
+
+        Args:
+            images: How many images were counted.
+            counts: Images by n-gram; one that is missing was in none.
+        """
+        self.images = images
+        self._number: dict[str, int] = {}
+        for word in chain.from_iterable(counts):
+            self._number.setdefault(word, len(self._number))
+        # What an n-gram begins with leads to it, counted by itself or not.
+        beginnings = {ngram[:size]: 0 for ngram in counts for size in range(1, len(ngram))}
+        by_order: list[dict[NGram, int]] = [{} for _ in range(MAX_ORDER)]
+        for ngram, count in (beginnings | dict(counts)).items():
+            by_order[len(ngram) - 1][ngram] = count
+        self._keys: list[np.ndarray] = []
+        self._counts: list[np.ndarray] = []
+        for order, known in enumerate(by_order, 1):
+            size = order * len(known)
+            words = np.fromiter(
+                (self._number[word] for ngram in known for word in ngram), int, size
+            )
+            row = np.zeros(len(known), np.int64)
+            columns = words.reshape(-1, order).T
+            for keys, column in zip(self._keys, columns[:-1], strict=True):
+                row = _find(keys, self._key(row, column))
+            key = self._key(row, columns[-1])
+            ascending = np.argsort(key)
+            self._keys.append(key[ascending])
+            self._counts.append(np.fromiter(known.values(), np.int32, len(known))[ascending])
+
+    def at_each_word(self, text: Text) -> Iterator[np.ndarray]:
+        """For each order the count of the n-gram that begins at each word, int32 [words].
+
+        N-grams that go beyond the end of their caption have counts too; nobody asks for them.
+        """
+        words = np.array([self._number.get(word, -1) for word in text.spelling], np.int64)
+        row = np.zeros(len(text.words), np.int32)
+        for order, (keys, counts) in enumerate(zip(self._keys, self._counts, strict=True)):
+            found = np.zeros(len(row), np.int32)
+            for first in range(0, len(row) - order, _NGRAMS_PER_PART):
+                part = slice(first, min(first + _NGRAMS_PER_PART, len(row) - order))
+                last_word = words[text.words[part.start + order : part.stop + order]]
+                key = self._key(row[part].astype(np.int64), last_word)
+                # No key is negative: neither an unknown word nor an unknown beginning is found.
+                key[(row[part] < 0) | (last_word < 0)] = -1
+                row[part] = at = _find(keys, key)
+                if len(counts):
+                    found[part] = np.where(at < 0, 0, counts[at])
+            yield found
+
+    def _key(self, row: np.ndarray, word: np.ndarray) -> np.ndarray:
+        return row * len(self._number) + word
+
+
+def _find(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Where each of some values is among sorted ones, -1 for those that are not."""
+    if not len(keys):
+        return np.full(len(wanted), -1)
+    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[place] == wanted, place, -1)
+
+
+def cider_scores(text: Text, sources: Sequence[NGramCounts | None] = (None,)) -> np.ndarray:
     """CIDEr-D of each image.
 
     Args:
         text: Tokenised captions.
-        images: How many images `count_of` counted in.
-        count_of: Images whose references hold an n-gram; those of `text` are counted without it.
+        sources: Where document frequencies come from, None for the references of `text`; what does
+            not depend on them is computed once.
 
     Returns:
-        float64 [images], each in [0, 10].
+        float64 [sources, images], each in [0, 10].
     """
     layout = _layout(text)
-    total = np.zeros(len(text.captions))
+    total = np.zeros((len(sources), len(text.captions)))
+    sizes = [source.images if source else len(text.captions) for source in sources]
+    counted = [source.at_each_word(text) if source else None for source in sources]
     for order in range(1, MAX_ORDER + 1):
-        documents = np.zeros(0) if count_of else _documents(text, layout, order)
-        for first in range(0, len(total), _IMAGES_PER_CHUNK):
-            last = min(first + _IMAGES_PER_CHUNK, len(total))
+        documents = [next(of) if of else _documents(text, layout, order) for of in counted]
+        for first in range(0, len(text.captions), _IMAGES_PER_CHUNK):
+            last = min(first + _IMAGES_PER_CHUNK, len(text.captions))
             places, number, caption = _ngrams_of_images(text, layout, order, first, last)
-            if count_of:
-                spelled = _spell(text, order, places, number)
-                occurs = np.array([count_of(ngram) for ngram in spelled], np.float64)
-            else:
-                occurs = np.zeros(int(number.max(initial=-1)) + 1)
-                occurs[number] = documents[places]
-            idf = np.log(float(images or len(total))) - np.log(np.maximum(1.0, occurs))
-            total[first:last] += _similarities(caption, number, idf, text, layout, first, last)
+            occurs = np.zeros((len(sources), int(number.max(initial=-1)) + 1))
+            for row, of in enumerate(documents):
+                occurs[row, number] = of[places]
+            idfs = np.log(np.array(sizes, np.float64))[:, None] - np.log(np.maximum(1.0, occurs))
+            similar = _similarities(caption, number, idfs, text, layout, first, last)
+            total[:, first:last] += similar
     return total / MAX_ORDER / (text.captions - 1.0) * 10.0
 
 
@@ -127,13 +197,6 @@ def _ranks(keys: np.ndarray) -> np.ndarray:
     return np.unique(keys, return_inverse=True)[1].reshape(-1)
 
 
-def _spell(text: Text, order: int, places: np.ndarray, number: np.ndarray) -> Iterator[NGram]:
-    """The n-grams in the order of their numbers."""
-    _, first = np.unique(number, return_index=True)
-    columns = [text.words[places[first] + offset].tolist() for offset in range(order)]
-    return (tuple(text.spelling[word] for word in ngram) for ngram in zip(*columns, strict=True))
-
-
 def _documents(text: Text, layout: _Layout, order: int) -> np.ndarray:
     """Images whose references hold the n-gram that begins at each word, int32 [words]."""
     documents = np.zeros(len(text.words), np.int32)
@@ -166,7 +229,7 @@ def _parts(text: Text, layout: _Layout, order: int) -> Iterator[np.ndarray]:
 def _similarities(
     caption: np.ndarray,
     ngram: np.ndarray,
-    idf: np.ndarray,
+    idfs: np.ndarray,
     text: Text,
     layout: _Layout,
     first: int,
@@ -177,38 +240,45 @@ def _similarities(
     Args:
         caption: Caption of each n-gram, counted from that of the image `first`.
         ngram: Number of each n-gram.
-        idf: Inverse document frequency by number.
+        idfs: Inverse document frequencies by number, float64 [sources, n-grams].
         text: All captions.
         layout: Of the text.
         first: First image.
         last: The one behind the last image.
+
+    Returns:
+        float64 [sources, last - first].
     """
     captions = text.captions[first:last]
     image = np.repeat(np.arange(last - first), captions)
     length = text.lengths[slice(*layout.first_caption[[first, last]])]
     is_hypothesis = np.zeros(len(image), bool)
     is_hypothesis[np.cumsum(captions) - captions] = True
-    # One row per different n-gram of a caption, sorted by caption, then by number.
-    rows, occurrences = np.unique(caption * len(idf) + ngram, return_counts=True)
-    caption, ngram = np.divmod(rows, max(len(idf), 1))
-    weight = occurrences * idf[ngram]
-    norm = np.sqrt(np.bincount(caption, weight**2, minlength=len(image)))
-    of_hypothesis = is_hypothesis[caption]
-    # The hypothesis' weight of each reference row's n-gram, zero where it does not have it.
-    known = image[caption[of_hypothesis]] * len(idf) + ngram[of_hypothesis]
-    wanted = image[caption[~of_hypothesis]] * len(idf) + ngram[~of_hypothesis]
-    place = np.minimum(np.searchsorted(known, wanted), max(len(known) - 1, 0))
-    found = known[place] == wanted if len(known) else np.zeros(len(wanted), bool)
-    reference_weight = weight[~of_hypothesis][found]
-    clipped = np.minimum(weight[of_hypothesis][place[found]], reference_weight)
-    matched = caption[~of_hypothesis][found]
-    product = np.zeros(len(image))
-    product += np.bincount(matched, clipped * reference_weight, minlength=len(image))
     hypothesis = np.flatnonzero(is_hypothesis)[image]
-    norms = norm[hypothesis] * norm
-    cosine = np.divide(product, norms, out=product.copy(), where=norms != 0)
     # The reference implementation counts a caption's length in bigrams.
     bigrams = np.maximum(length - 1, 0)
     difference = (bigrams[hypothesis] - bigrams).astype(np.float64)
-    penalised = cosine * np.exp(-(difference**2) / (2 * _SIGMA**2))
-    return np.bincount(image, np.where(is_hypothesis, 0.0, penalised))
+    penalty = np.exp(-(difference**2) / (2 * _SIGMA**2))
+    # One row per different n-gram of a caption, sorted by caption, then by number.
+    size = idfs.shape[1]
+    rows, occurrences = np.unique(caption * size + ngram, return_counts=True)
+    caption, ngram = np.divmod(rows, max(size, 1))
+    of_hypothesis = is_hypothesis[caption]
+    # Where the hypothesis has each reference row's n-gram, if it has it.
+    known = image[caption[of_hypothesis]] * size + ngram[of_hypothesis]
+    wanted = image[caption[~of_hypothesis]] * size + ngram[~of_hypothesis]
+    place = _find(known, wanted)
+    found = place >= 0
+    place, matched = place[found], caption[~of_hypothesis][found]
+    sums = []
+    for idf in idfs:
+        weight = occurrences * idf[ngram]
+        norm = np.sqrt(np.bincount(caption, weight**2, minlength=len(image)))
+        reference_weight = weight[~of_hypothesis][found]
+        clipped = np.minimum(weight[of_hypothesis][place], reference_weight)
+        product = np.zeros(len(image))
+        product += np.bincount(matched, clipped * reference_weight, minlength=len(image))
+        norms = norm[hypothesis] * norm
+        cosine = np.divide(product, norms, out=product.copy(), where=norms != 0)
+        sums.append(np.bincount(image, np.where(is_hypothesis, 0.0, cosine * penalty)))
+    return np.array(sums)

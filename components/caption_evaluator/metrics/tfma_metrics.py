@@ -54,7 +54,7 @@ class _CaptionStatisticsCombiner(beam.CombineFn):
         self._key = key
         self._eval_config = eval_config
         self._factory = factory
-        self._last: tuple[tuple[str, list[str]], Statistics] | None = None
+        self._last: tuple[metric_types.StandardMetricInputs, Statistics] | None = None
 
     def create_accumulator(self) -> Statistics:
         return self._factory()
@@ -62,6 +62,14 @@ class _CaptionStatisticsCombiner(beam.CombineFn):
     def add_input(
         self, accumulator: Statistics, element: metric_types.StandardMetricInputs
     ) -> Statistics:
+        # TFMA hands the same image in once for each of its slices, one after the other.
+        if self._last is None or self._last[0] is not element:
+            self._last = (element, self._statistics_of(element))
+        accumulator += self._last[1]
+        return accumulator
+
+    def _statistics_of(self, element: metric_types.StandardMetricInputs) -> Statistics:
+        statistics = self._factory()
         for labels, predictions, _ in metric_util.to_label_prediction_example_weight(
             element,
             eval_config=self._eval_config,
@@ -71,18 +79,9 @@ class _CaptionStatisticsCombiner(beam.CombineFn):
             squeeze=False,
             allow_none=True,
         ):
-            accumulator += self._statistics_of(_caption_and_references(labels, predictions))
-        return accumulator
-
-    def _statistics_of(self, image: tuple[str, list[str]]) -> Statistics:
-        """Of one image. TFMA hands it in once for each of its slices, one after the other."""
-        last = self._last
-        if last is None or last[0] != image:
-            hypothesis, references = image
-            statistics = self._factory()
+            hypothesis, references = _caption_and_references(labels, predictions)
             statistics.add(ptb.tokenize(hypothesis), [ptb.tokenize(text) for text in references])
-            self._last = last = (image, statistics)
-        return last[1]
+        return statistics
 
     def merge_accumulators(self, accumulators: Iterable[Statistics]) -> Statistics:
         merged = self._factory()

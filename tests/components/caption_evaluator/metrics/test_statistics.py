@@ -277,6 +277,34 @@ def test_cider_d_does_not_depend_on_how_a_large_corpus_is_cut_up(data: list[Imag
         assert summed(CiderCorpus, data).scores().tolist() == whole.tolist()
 
 
+@settings(max_examples=40, deadline=None)
+@given(data=images, others=images)
+def test_cider_d_by_frequencies_from_elsewhere(data: list[Image], others: list[Image]) -> None:
+    frequencies = DocumentFrequencies.of([references for _, references in data])
+    corpus = summed(CiderCorpus, data)
+    own = corpus.scores().tolist()
+    assert corpus.scores(frequencies).tolist() == own
+    # Words, and beginnings of n-grams, that were never counted do not matter to those that were.
+    more = [*data, *((f"new {text}", ["new", *texts]) for text, texts in others)]
+    known = summed(CiderCorpus, more).scores(frequencies)
+    assert known[: len(data)].tolist() == own
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cider_scores, "_NGRAMS_PER_PART", 3)
+        assert [scores.tolist() for scores in corpus.both_scores(frequencies)] == [own, own]
+
+
+def test_an_ngram_counts_without_the_shorter_ones_in_it() -> None:
+    counts = cider_scores.NGramCounts(3, {("a", "dog", "runs"): 2, ("runs",): 1})
+    text = cider_scores.Text(
+        ["a", "cat", "dog", "runs"],
+        np.array([0, 2, 3, 1, 3], np.int32),
+        np.array([5]),
+        np.array([1]),
+    )
+    found = [of.tolist() for of in counts.at_each_word(text)]
+    assert found == [[0, 0, 1, 0, 1], [0] * 5, [2, 0, 0, 0, 0], [0] * 5]
+
+
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
 def test_ngrams_of_a_vocabulary_too_large_for_one_number(order: int) -> None:
     # Three words of such a vocabulary fill 63 bits.
