@@ -141,8 +141,7 @@ def evaluation(count: int) -> Measured:
         judged = judgement.Judged(config, split, training, Captions(hypotheses), NO_BASELINE, None)
         with meter("metrics (TFMA)"), beam.Pipeline(runner="FnApiRunner") as pipeline:
             judgement.score(pipeline, uri, judged)
-        with meter("intervals and context"):
-            measured = judgement.measure(judged, [])
+        measured = judgement.measure(judged, [], meter)
         with meter("summary and report"):
             summary = judgement.summarize("model", uri, judged, measured, {})
             executor.write_outputs(uri, files, judged, measured, summary, None, None)

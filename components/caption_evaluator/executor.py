@@ -71,8 +71,7 @@ class Executor(BaseBeamExecutor):
         judged, baseline_model = _caption(input_dict, model, uri, files, config, clock)
         with clock("metrics"), self._make_beam_pipeline() as pipeline:
             score(pipeline, uri, judged)
-        with clock("intervals and context"):
-            measured = measure(judged, input_dict.get("features", []))
+        measured = measure(judged, input_dict.get("features", []), clock)
         summary = summarize(exec_properties["model_name"], uri, judged, measured, clock.seconds)
         attention = load_attention(path_utils.serving_model_path(model.uri))
         history = read_history(run.uri for run in input_dict.get("model_run", []))

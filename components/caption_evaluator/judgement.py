@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -22,12 +24,15 @@ from components.caption_evaluator.confidence import Confidence, Intervals, boots
 from components.caption_evaluator.config import OVERALL, EvaluatorConfig
 from components.caption_evaluator.context import SliceScores
 from components.caption_evaluator.images import EvaluatedSplit
-from components.caption_evaluator.metrics import specs
+from components.caption_evaluator.metrics import ptb, specs
 from components.caption_evaluator.slices import slice_features
 from components.caption_evaluator.summary import EvaluationSummary
 from components.caption_evaluator.training import TrainingText
 
 EXAMPLE_COUNT = "example_count"
+
+# Of the name of a part of the work, to time it.
+Clock = Callable[[str], contextlib.AbstractContextManager[object]]
 
 
 @dataclass(frozen=True)
@@ -61,13 +66,17 @@ class Judged:
         return reasons if self.config.meteor else {**reasons, "meteor": "switched off by `meteor`"}
 
     def statistics(
-        self, captions: Mapping[str, str], references: Mapping[str, Sequence[str]] | None = None
+        self,
+        captions: Mapping[str, str],
+        references: Mapping[str, Sequence[str]] | None = None,
+        tokenize: Callable[[str], str] = ptb.tokenize,
     ) -> scoring.ImageStatistics:
         """Per-image statistics of captions.
 
         Args:
           captions: Image id to caption.
           references: Image id to references; those of the split where they are not given.
+          tokenize: `ptb.tokenize`, or what remembers more of its results.
         """
         return scoring.image_statistics(
             self.split.references if references is None else references,
@@ -75,6 +84,7 @@ class Judged:
             with_meteor="meteor" not in self.unavailable,
             document_frequencies=self.training.frequencies,
             training_captions=self.training.tokenised,
+            tokenize=tokenize,
         )
 
 
@@ -124,37 +134,45 @@ def score(pipeline: beam.Pipeline, uri: str, judged: Judged) -> None:
     evaluation.run_tfma(pipeline, path, config, uri)
 
 
-def measure(judged: Judged, features: Sequence[Artifact]) -> Measured:
+def measure(
+    judged: Judged, features: Sequence[Artifact], clock: Clock = contextlib.nullcontext
+) -> Measured:
     """Scores images one by one, resamples them, and scores the lines to compare with.
 
     Args:
       judged: Captions and rules.
       features: Featurized Examples; empty where they are not connected.
+      clock: Times the parts.
     """
     config, split = judged.config, judged.split
     slices = _slices(judged)
-    candidate = judged.statistics(judged.captions.texts)
-    comparable = judged.baseline.status is BaselineStatus.COMPARABLE
-    baseline = (
-        judged.statistics(judged.baseline_captions.texts)
-        if comparable and judged.baseline_captions
-        else None
-    )
-    confidence = bootstrap(candidate, baseline, slices, OVERALL, config.bootstrap)
+    # The same references come with every line; the tokenizer's own memory is for one of them.
+    statistics = functools.partial(judged.statistics, tokenize=functools.cache(ptb.tokenize))
+    with clock("statistics of images"):
+        candidate = statistics(judged.captions.texts)
+        comparable = judged.baseline.status is BaselineStatus.COMPARABLE
+        baseline = (
+            statistics(judged.baseline_captions.texts)
+            if comparable and judged.baseline_captions
+            else None
+        )
+    with clock("bootstrap"):
+        confidence = bootstrap(candidate, baseline, slices, OVERALL, config.bootstrap)
 
     def score_line(
         references: Mapping[str, Sequence[str]], captions: Mapping[str, str]
     ) -> SliceScores:
-        return _by_slice(judged.statistics(captions, references), slices)
+        return _by_slice(statistics(captions, references), slices)
 
-    lines = context.training_lines(
-        list(split.images),
-        judged.training.captions,
-        context.nearest_neighbours(features, list(split.images), config.split),
-        config.seed,
-    )
-    human = context.human_line(split.references, score_line)
-    scored = {name: score_line(split.references, captions) for name, captions in lines.items()}
+    with clock("context lines"):
+        lines = context.training_lines(
+            list(split.images),
+            judged.training.captions,
+            context.nearest_neighbours(features, list(split.images), config.split),
+            config.seed,
+        )
+        human = context.human_line(split.references, score_line)
+        scored = {name: score_line(split.references, captions) for name, captions in lines.items()}
     return Measured(candidate, confidence, ({context.HUMAN: human} if human else {}) | scored)
 
 

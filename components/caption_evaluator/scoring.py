@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, NamedTuple
@@ -126,6 +126,7 @@ def image_statistics(
     with_meteor: bool = True,
     document_frequencies: cider.DocumentFrequencies | None = None,
     training_captions: Collection[str] | None = None,
+    tokenize: Callable[[str], str] = ptb.tokenize,
 ) -> ImageStatistics:
     """Tokenises and counts; everything that takes long.
 
@@ -135,6 +136,7 @@ def image_statistics(
         with_meteor: Whether to run METEOR, which takes some 10 ms per image.
         document_frequencies: Of the training split, for `cider_d_train_idf`.
         training_captions: Of the training split, tokenised, for `novel_captions`.
+        tokenize: `ptb.tokenize`, or what remembers more of its results.
 
     Raises:
         ValueError: The two do not name the same images, an image has no reference, or its
@@ -145,18 +147,21 @@ def image_statistics(
     corpus = cider.CiderCorpus()
     bleu_rows, rouge_rows, images = [], [], []
     for image_id, texts in references.items():
-        hypothesis = ptb.tokenize(hypotheses[image_id])
-        tokenised = [ptb.tokenize(text) for text in texts]
+        hypothesis = tokenize(hypotheses[image_id])
+        tokenised = [tokenize(text) for text in texts]
         bleu_rows.append(bleu.bleu_statistics(hypothesis, tokenised).vector())
         rouge_rows.append(rouge.rouge_l(hypothesis, tokenised))
         corpus.add(hypothesis, tokenised)
         images.append((hypothesis, tokenised))
-    train_idf = corpus.scores(document_frequencies) if document_frequencies else None
+    if document_frequencies:
+        cider_d, train_idf = corpus.both_scores(document_frequencies)
+    else:
+        cider_d, train_idf = corpus.scores(), None
     return ImageStatistics(
         ids=tuple(references),
         bleu=np.array(bleu_rows, np.int64).reshape(-1, 2 * bleu.MAX_ORDER + 2),
         rouge_l=np.array(rouge_rows, np.float64),
-        cider_d=corpus.scores(),
+        cider_d=cider_d,
         text=corpus,
         descriptions=describe(images, training_captions),
         cider_d_train_idf=train_idf,
