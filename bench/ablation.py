@@ -1,0 +1,263 @@
+"""What each choice is worth: trainings that differ in one of them, scored on the test split.
+
+    captioner run flickr8k --data /path/to/Flickr8k
+    python -m bench.ablation flickr8k --scores ablation.jsonl
+    python -m bench.ablation flickr8k --scores ablation.jsonl --rows default --seeds 1 2 3
+
+Takes the features that a finished run made, trains as its Trainer does and captions the test split
+once per training. What is trained is added to the file of scores; what is in it is not trained
+again, so several can be at work on one file, each at other rows. Ends with the table of all that
+the file holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from models.captioner import Captioner
+    from models.config import DecodingConfig, RunConfig
+    from models.vocabulary import Vocabulary
+
+# Row of the table to what it sets; of the decoder unless it says so.
+ROWS: dict[str, dict[str, dict[str, Any]]] = {
+    "default": {},
+    "all sources alike": {"decoder": {"foreign_sources": ()}, "trainer": {"home_share": 0.0}},
+    "no share for home": {"trainer": {"home_share": 0.0}},
+    "no concepts": {"decoder": {"concepts": 0.0}},
+    "no attention": {"decoder": {"attention": "none"}},
+    "no label smoothing": {"trainer": {"label_smoothing": 0.0}},
+    "no average of weights": {"trainer": {"ema_momentum": 0.0}},
+}
+METRICS = {
+    "Bleu_1": "bleu_1",
+    "Bleu_2": "bleu_2",
+    "Bleu_3": "bleu_3",
+    "Bleu_4": "bleu_4",
+    "METEOR": "meteor",
+    "ROUGE_L": "rouge_l",
+    "CIDEr": "cider_d",
+}
+_BATCH = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Featurized:
+    """What a finished run has for the training of a model.
+
+    Attributes:
+      run: Settings of the training.
+      examples: Folder of featurized examples, a folder per split.
+      transform_graph: Folder of the vocabulary.
+    """
+
+    run: RunConfig
+    examples: str
+    transform_graph: str
+
+    def files(self, split: str) -> list[str]:
+        """File patterns of a split."""
+        return [f"{self.examples}/Split-{split}/*"]
+
+
+def finished_run(preset: str, overrides: Sequence[str], model: str) -> Featurized:
+    """Finds what the last run of a preset made for a model with a frozen encoder."""
+    from models.config import RunConfig
+    from pipeline.configs import load_config
+    from pipeline.runs import latest_outputs, open_store
+
+    config = load_config(preset, overrides)
+    encoder = config.models[model].encoder
+    if encoder.trainable:
+        raise SystemExit(f"{model} of {preset} trains its encoder: there are no features to take.")
+    outputs = latest_outputs(open_store(config.root / "metadata.db"), config.name)
+    [featurizer] = [node for node, of in config.frozen_encoders().items() if of == encoder]
+    run = RunConfig(
+        model_name=model,
+        model=config.models[model],
+        text=config.text,
+        trainer=config.trainer,
+        decoding=config.decoding,
+        code_fingerprint="",
+        checkpoint_root="",
+    )
+    return Featurized(
+        run,
+        outputs[f"ImageFeaturizer.{featurizer}"]["examples"].uri,
+        outputs["Transform"]["transform_graph"].uri,
+    )
+
+
+def with_row(run: RunConfig, row: str, seed: int) -> RunConfig:
+    """The settings of a row."""
+    changes = ROWS[row]
+    decoder = dataclasses.replace(run.model.decoder, **changes.get("decoder", {}))
+    return dataclasses.replace(
+        run,
+        model=dataclasses.replace(run.model, decoder=decoder),
+        trainer=dataclasses.replace(run.trainer, seed=seed, **changes.get("trainer", {})),
+    )
+
+
+def train_and_score(found: Featurized, run: RunConfig) -> dict[str, dict[str, float]]:
+    """Trains once; scores of the test split, by beam search as set and with one beam."""
+    from components.caption_evaluator.images import read_captions
+    from components.caption_evaluator.metrics import meteor
+    from components.caption_evaluator.scoring import score
+    from models.distribution import Replicas
+    from models.trainer import initial_model, read_split
+    from models.training import CaptionerTraining
+    from models.vocabulary import load_vocabulary
+
+    vocabulary = load_vocabulary(found.transform_graph)
+    encoder, captioner = initial_model(run, vocabulary, Replicas())
+    with tempfile.TemporaryDirectory() as folder:
+        progress = CaptionerTraining(
+            captioner,
+            run.trainer,
+            run.decoding,
+            read_split(found.files("train"), run, encoder, run.trainer.home_share),
+            read_split(found.files("val"), run, encoder),
+            vocabulary=vocabulary,
+            grid=encoder.grid,
+            checkpoint_dir=f"{folder}/checkpoint",
+            log_dir=f"{folder}/log",
+        ).run()
+    files = sorted(str(path) for path in Path(found.examples, "Split-test").iterdir())
+    references = read_captions(files)
+    scores = {"validation": {"CIDEr": progress.best["val_cider_d"], "epoch": progress.best_epoch}}
+    for name, beams in (("beams", run.decoding.beam_size), ("one beam", 1)):
+        decoding = dataclasses.replace(run.decoding, beam_size=beams)
+        said = caption(captioner, vocabulary, decoding, test_features(files, captioner))
+        values = score(references, said, with_meteor=meteor.unavailable_reason() is None)
+        scores[name] = {field: values[key] for field, key in METRICS.items() if key in values}
+    return scores
+
+
+def test_features(files: Sequence[str], captioner: Captioner) -> tf.data.Dataset:
+    """Image ids [n] and features [n, positions, channels] of featurized examples."""
+    import tensorflow as tf
+
+    channels = captioner.decoder.feature_projection.kernel.shape[0]
+    spec = {
+        "image/id": tf.io.FixedLenFeature([], tf.string),
+        "image/features": tf.io.FixedLenFeature([], tf.string),
+    }
+
+    def parse(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        example = tf.io.parse_single_example(record, spec)
+        features = tf.io.decode_raw(example["image/features"], tf.float16)
+        return example["image/id"], tf.reshape(features, [-1, channels])
+
+    return tf.data.TFRecordDataset(files, compression_type="GZIP").map(parse).batch(_BATCH)
+
+
+def caption(
+    captioner: Captioner, vocabulary: Vocabulary, decoding: DecodingConfig, data: tf.data.Dataset
+) -> dict[str, str]:
+    """Image id to caption."""
+    import tensorflow as tf
+
+    from models import text
+    from models.decoding import DecoderSteps, beam_search
+
+    @tf.function(input_signature=[data.element_spec[1]], autograph=False)
+    def generate(features: tf.Tensor) -> tf.Tensor:
+        memory = captioner.remember(features)
+        found = beam_search(DecoderSteps(captioner.decoder), memory, decoding)
+        return text.detokenize(vocabulary.words(found.token_ids[:, 0]))
+
+    said: dict[str, str] = {}
+    for ids, features in data:
+        captions = generate(features).numpy()
+        said |= {
+            image.decode(): words.decode()
+            for image, words in zip(ids.numpy(), captions, strict=True)
+        }
+    return said
+
+
+def read_scores(path: Path) -> list[dict[str, Any]]:
+    """What is in the file of scores so far."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def tables(scores: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
+    """A table for each model: mean over seeds, and the range where there are several."""
+    for model in sorted({entry["model"] for entry in scores}):
+        table = Table("row", "seeds", "CIDEr-D on val", *METRICS, title=f"{model}, x 100")
+        for row in ROWS:
+            entries = [entry for entry in scores if (entry["model"], entry["row"]) == (model, row)]
+            if not entries:
+                continue
+            judged = [entry["scores"]["validation"]["CIDEr"] for entry in entries]
+            for decoding, title in (("beams", row), ("one beam", "  with one beam")):
+                if decoding == "one beam" and row != "default":
+                    continue
+                values = [entry["scores"][decoding] for entry in entries]
+                table.add_row(
+                    title,
+                    ", ".join(str(entry["seed"]) for entry in entries),
+                    _spread(judged),
+                    *(_spread([value[m] for value in values if m in value]) for m in METRICS),
+                )
+        yield table
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    mean = f"{100 * sum(values) / len(values):.1f}"
+    if len(values) == 1:
+        return mean
+    return f"{mean} [{100 * min(values):.1f}, {100 * max(values):.1f}]"
+
+
+def main() -> None:
+    """Trains what is missing and prints the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("preset", nargs="?", help="of a finished run")
+    parser.add_argument("--scores", type=Path, default=Path("ablation.jsonl"), metavar="FILE")
+    parser.add_argument("--models", nargs="+", default=["resnet_gru"], metavar="NAME")
+    parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS), metavar="ROW")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1])
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", dest="overrides")
+    arguments = parser.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    console = Console(highlight=False)
+    if arguments.preset is None:
+        console.print("Left out: hours, on a finished run. `python -m bench.ablation flickr8k`")
+        return
+    wanted = itertools.product(arguments.models, arguments.rows, arguments.seeds)
+    for model, row, seed in wanted:
+        known = read_scores(arguments.scores)
+        done = {(entry["model"], entry["row"], entry["seed"]) for entry in known}
+        if (model, row, seed) in done:
+            continue
+        console.print(f"{model}, {row}, seed {seed}")
+        found = finished_run(arguments.preset, arguments.overrides, model)
+        scores = train_and_score(found, with_row(found.run, row, seed))
+        with arguments.scores.open("a") as file:
+            entry = {"model": model, "row": row, "seed": seed, "set": arguments.overrides}
+            file.write(json.dumps({**entry, "scores": scores}) + "\n")
+    for table in tables(read_scores(arguments.scores)):
+        console.print(table)
+
+
+if __name__ == "__main__":
+    main()
