@@ -43,7 +43,7 @@ Ask = Callable[[], object]
 MODEL = config.CHAMPION
 SIGNATURE = "serving_default"
 TIMEOUT = 300.0  # seconds; many clients on few cores wait long
-BATCH = config.BATCHING.max_batch_size
+BATCH = config.BATCHING.execution_size
 WARM_UP_CALLS = 3
 TURN = 1.0  # seconds of the server, then of the bare model
 

@@ -5,8 +5,9 @@ The same files start the `tensorflow_model_server` binary, its Docker image and 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +27,24 @@ LOADED_VERSIONS = 2
 
 @dataclass(frozen=True)
 class BatchingParameters:
-    """TF Serving's batching parameters; the defaults are no batching.
+    """TF Serving's batching parameters, with its defaults.
 
     Attributes:
-      max_batch_size: Rows of a batch at the most.
+      max_batch_size: Rows of a request at the most, and, where requests are not split, of a batch.
       batch_timeout_micros: Microseconds a request waits for others to share its batch.
       max_enqueued_batches: Batches that may wait; a request beyond that is refused.
       num_batch_threads: Batches run at the same time.
+      enable_large_batch_splitting: Whether the rows of a request may be run in several batches.
+      max_execution_batch_size: Rows of a batch at the most, where requests are split; None for
+        `max_batch_size`.
     """
 
-    max_batch_size: int = 1
+    max_batch_size: int = 1000
     batch_timeout_micros: int = 0
-    max_enqueued_batches: int = 256
-    num_batch_threads: int = 2
+    max_enqueued_batches: int = 10
+    num_batch_threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    enable_large_batch_splitting: bool = False
+    max_execution_batch_size: int | None = None
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -46,15 +52,32 @@ class BatchingParameters:
             ("batch_timeout_micros", 0),
             ("max_enqueued_batches", 1),
             ("num_batch_threads", 1),
+            ("max_execution_batch_size", 1),
         ):
-            if getattr(self, name) < least:
-                raise ValueError(
-                    f"`{name}` must be at least {least}. Received: {getattr(self, name)}."
-                )
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"`{name}` must be at least {least}. Received: {value}.")
+        if self.execution_size > self.max_batch_size:
+            raise ValueError(
+                "When `enable_large_batch_splitting` is true, `max_batch_size` must be at least "
+                f"`max_execution_batch_size`. Received: {self.max_batch_size}, "
+                f"{self.execution_size}."
+            )
+
+    @property
+    def execution_size(self) -> int:
+        """Rows of a batch at the most."""
+        if not self.enable_large_batch_splitting:
+            return self.max_batch_size
+        return self.max_execution_batch_size or self.max_batch_size
 
     def to_text(self) -> str:
         """The parameters as TF Serving's text proto."""
-        return "".join(f"{name} {{ value: {value} }}\n" for name, value in vars(self).items())
+        return "".join(
+            f"{name} {{ value: {str(value).lower()} }}\n"
+            for name, value in vars(self).items()
+            if value is not None
+        )
 
     @classmethod
     def from_text(cls, text: str) -> BatchingParameters:
@@ -73,7 +96,6 @@ class BatchingParameters:
         return cls(**{field.name: value.value for field, value in message.ListFields()})
 
 
-NO_BATCHING = BatchingParameters()
 # Chosen on two cores. ResNet-50 with the GRU, images per second against batches of 8: 0.83 one by
 # one, 0.92 in batches of 4, 0.84 of 16, 0.74 of 32. Batches form while both threads are busy; to
 # wait for one holds up who asks alone. Measure your own machine with `python -m bench.serving`.

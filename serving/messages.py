@@ -43,6 +43,7 @@ _MESSAGES: dict[str, tuple[str, ...]] = {
         "repeated bool bool_val = 11",
     ),
     "Int64Value": ("int64 value = 1",),
+    "BoolValue": ("bool value = 1",),
     "ModelSpec": (
         "string name = 1",
         "oneof version_choice Int64Value version = 2",
@@ -87,6 +88,8 @@ _MESSAGES: dict[str, tuple[str, ...]] = {
         "Int64Value batch_timeout_micros = 2",
         "Int64Value max_enqueued_batches = 3",
         "Int64Value num_batch_threads = 4",
+        "BoolValue enable_large_batch_splitting = 8",
+        "Int64Value max_execution_batch_size = 9",
     ),
     "PrometheusConfig": ("bool enable = 1", "string path = 2"),
     "MonitoringConfig": ("PrometheusConfig prometheus_config = 1",),

@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import tensorflow as tf
@@ -80,9 +81,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
         remaining = context.time_remaining()
 
-        def cancel_with_the_call(result: Future) -> None:
-            if not context.add_callback(result.cancel):
-                result.cancel()  # the call is over already
+        def cancel_with_the_call(cancel: Callable[[], None]) -> None:
+            if not context.add_callback(cancel):
+                cancel()  # the call is over already
 
         inputs = {
             alias: tensors.from_proto(proto, alias) for alias, proto in request.inputs.items()

@@ -56,7 +56,7 @@ class Predictor:
         *,
         output_filter: Iterable[str] = (),
         timeout: float,
-        on_submit: Callable[[futures.Future[Outputs]], None] = lambda result: None,
+        on_submit: Callable[[Callable[[], None]], None] = lambda cancel: None,
     ) -> Prediction:
         """Runs a signature of a model, and waits for it.
 
@@ -65,7 +65,7 @@ class Predictor:
           inputs: Arrays by input alias.
           output_filter: Output aliases wanted; all where none is named.
           timeout: Seconds the answer is waited for.
-          on_submit: Is given what is waited for; cancelling it takes the request out of the queue.
+          on_submit: Is given what cancels the request: what of it is not yet run will not be.
 
         Raises:
           StatusError: In TF Serving's words.
@@ -83,9 +83,9 @@ class Predictor:
             raise
         # The version must stay until the graph has run, also when nobody waits for it any more.
         result.add_done_callback(lambda _: handle.release())
-        on_submit(result)
+        on_submit(task.cancel)
         with self.metrics.runtime(handle.model_name, task.size or 1):
-            values = _wait(result, timeout)
+            values = _wait(task, timeout)
         return Prediction(handle.version, name, signature, values)
 
     def signatures(self, spec: model_pb2.ModelSpec) -> tuple[int, dict[str, SignatureDef]]:
@@ -120,11 +120,11 @@ class Predictor:
         )
 
 
-def _wait(result: futures.Future[Outputs], timeout: float) -> Outputs:
+def _wait(task: Task, timeout: float) -> Outputs:
     try:
-        return result.result(timeout)
+        return task.result.result(timeout)
     except futures.TimeoutError as error:
-        result.cancel()
+        task.cancel()
         raise StatusError(Code.DEADLINE_EXCEEDED, "Deadline exceeded") from error
     except futures.CancelledError as error:
         raise StatusError(Code.CANCELLED, "The caller hung up") from error

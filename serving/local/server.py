@@ -23,7 +23,7 @@ from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2 as config_pb2
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from serving.config import NO_BATCHING, BatchingParameters
+from serving.config import BatchingParameters
 from serving.local import grpc_api
 from serving.local.manager import ModelManager
 from serving.local.metrics import Metrics
@@ -108,7 +108,7 @@ async def serve(options: ServerOptions) -> None:
     loop = asyncio.get_running_loop()
     await loop.run_in_executor(None, manager.configure, options.config)
     if options.batching is None:
-        scheduler = BatchScheduler(NO_BATCHING)
+        scheduler = BatchScheduler(None)
     else:
         scheduler = BatchScheduler(options.batching, on_dequeue=metrics.queued)
     predictor = Predictor(manager, scheduler, metrics)
