@@ -20,6 +20,7 @@ from tensorflow_serving.apis import model_management_pb2, predict_pb2
 
 from serving import messages
 from serving.client import AsyncCaptionClient, CallOptions, Caption, CaptionClient
+from serving.config import BATCHING
 from serving.errors import ServingError
 from serving.in_process import open_saved_model
 from serving.launcher import Server, free_endpoint
@@ -60,6 +61,15 @@ def test_a_broken_image_is_found_and_its_neighbours_are_captioned(url: str) -> N
     assert (text.text, text.score) == ("", -math.inf)
     assert isinstance(broken, ServingError)
     assert broken.code == "INVALID_ARGUMENT"
+
+
+def test_more_images_than_a_request_may_hold_are_captioned(url: str) -> None:
+    images = [RED, GREEN] * BATCHING.max_batch_size
+    with CaptionClient(url) as client:
+        captions = client.captions(images)
+    assert [caption.text.rpartition(" ")[2] for caption in captions] == (
+        ["red", "green"] * BATCHING.max_batch_size
+    )
 
 
 def test_a_stream_keeps_the_order_and_draws_images_as_needed(url: str) -> None:

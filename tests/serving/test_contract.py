@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import grpc
 import httpx
 import numpy as np
 import pytest
+import saved_models
 import tensorflow as tf
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
@@ -23,6 +25,7 @@ from tensorflow_serving.apis import (
     session_service_pb2,
 )
 
+from serving.config import BATCHING
 from serving.launcher import Server
 
 TIMEOUT = 60
@@ -179,6 +182,50 @@ def test_numbers_are_written_as_text_that_reads_back(
     assert _post(any_server, f"{HALF}:predict", body).text.split() == [
         "{", '"predictions":', f"[{written}]", "}",
     ]  # fmt: skip
+
+
+_LARGEST = BATCHING.max_batch_size
+_TOO_LARGE = f"Task size {_LARGEST + 1} is larger than maximum input batch size {_LARGEST}"
+_NO_ROWS = "Batching Run() input tensors must have at least one dimension"
+
+
+@pytest.mark.parametrize("rows", [BATCHING.execution_size, BATCHING.execution_size + 1, _LARGEST])
+def test_a_request_may_hold_more_than_is_run_at_once(
+    rows: int, any_server: Server, channel: grpc.Channel
+) -> None:
+    expected = [0.5 * row + 2 for row in range(rows)]
+    answer = _post(any_server, f"{HALF}:predict", json.dumps({"instances": [*range(rows)]}))
+    assert answer.json() == {"predictions": expected}
+    assert _predict(channel, range(rows)) == expected
+
+
+def test_rows_of_every_output_come_back_in_order(any_server: Server) -> None:
+    images = [saved_models.image(colour) for colour in (saved_models.RED, saved_models.GREEN)]
+    encoded = [{"b64": base64.b64encode(image).decode()} for image in images]
+    body = {"signature_name": "attention", "instances": encoded * 10}
+    answer = _post(any_server, f"{CAPTIONER}:predict", json.dumps(body)).json()["predictions"]
+    assert [row["tokens"][-1] for row in answer] == ["red", "green"] * 10
+    assert all(np.shape(row["attention"])[0] == len(row["tokens"]) for row in answer)
+
+
+def test_a_request_of_more_rows_or_of_none_is_refused(
+    any_server: Server, channel: grpc.Channel
+) -> None:
+    body = json.dumps({"instances": [*range(_LARGEST + 1)]})
+    for content, words in ((body, _TOO_LARGE), ('{"inputs": 1}', _NO_ROWS)):
+        answer = _post(any_server, f"{HALF}:predict", content)
+        assert (answer.status_code, answer.json()) == (400, {"error": words})
+    for x, words in ((range(_LARGEST + 1), _TOO_LARGE), (2.0, _NO_ROWS)):
+        with pytest.raises(grpc.RpcError) as refused:
+            _predict(channel, x)
+        assert (refused.value.code().name, refused.value.details()) == ("INVALID_ARGUMENT", words)
+
+
+def _predict(channel: grpc.Channel, x: Any) -> list[float]:
+    request = _spec(predict_pb2.PredictRequest())
+    request.inputs["x"].CopyFrom(tf.make_tensor_proto(np.float32(x)))
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    return list(stub.Predict(request, timeout=TIMEOUT).outputs["y"].float_val)
 
 
 def test_a_byte_order_mark_is_passed_over(any_server: Server) -> None:

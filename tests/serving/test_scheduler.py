@@ -296,3 +296,4 @@ def test_parameters_survive_their_text_form() -> None:
 def test_what_is_run_at_once_is_another_size_only_where_requests_are_split() -> None:
     assert BatchingParameters(max_batch_size=4, max_execution_batch_size=8).execution_size == 4
     assert BatchingParameters(enable_large_batch_splitting=True).execution_size == 1000
+    assert BATCHING.execution_size < BATCHING.max_batch_size
