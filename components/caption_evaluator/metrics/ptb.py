@@ -319,11 +319,12 @@ def _patterns() -> tuple[_Pattern, ...]:
 
 _LINE_BREAK = re.compile("[\n\r\u000b\u000c\u2028\u2029]")
 _BLANKS = re.compile(f"[ \\t]{_SPACE}*")
-# What needs no contest, nearly all of a caption: words between spaces, a comma or full stop before
-# a space and a word, the full stop at the end.
-_PLAIN = re.compile(
-    r"(?!(?i:cannot|gonna|gotta|lemme|gimme|wanna)\b)[A-Za-z]+(?=[ \n])|[,.](?=\s*\n| [A-Za-z])"
-)
+# What needs no contest, nearly all of a caption: words before a space or a comma, a comma or full
+# stop before a space and a word, the full stop at the end.
+_PLAIN_WORD = r"(?!(?i:cannot|gonna|gotta|lemme|gimme|wanna)\b)[A-Za-z]+"
+_PLAIN = re.compile(f"{_PLAIN_WORD}(?=[ \\n]|, [A-Za-z])|[,.](?=\\s*\\n| [A-Za-z])")
+# Most captions are little else than a run of such words: one match for all of them.
+_PLAIN_RUN = re.compile(f"(?:{_PLAIN_WORD} (?=[A-Za-z]))+")
 
 
 def scan(text: str) -> Iterator[str]:
@@ -334,6 +335,10 @@ def scan(text: str) -> Iterator[str]:
     while position < len(text) - 1:
         if blank := _BLANKS.match(text, position):
             position = blank.end()
+            continue
+        if run := _PLAIN_RUN.match(text, position):
+            yield from run[0].split()
+            position = run.end()
             continue
         if plain := _PLAIN.match(text, position):
             yield plain[0]
