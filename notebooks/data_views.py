@@ -69,14 +69,16 @@ def feature_table(statistics: Mapping[str, Statistics]) -> pd.DataFrame:
                 "values per example": f"{common.min_num_values} to {common.max_num_values}",
             }
             if kind == "num_stats":
-                row |= {"min": values.min, "median": values.median, "max": values.max}
+                bounds = {"min": values.min, "median": values.median, "max": values.max}
+                row |= {heading: f"{bound:g}" for heading, bound in bounds.items()}
             elif kind == "string_stats":
-                row |= {"different": values.unique, "mean length": values.avg_length}
+                row |= {"different": str(values.unique), "mean length": f"{values.avg_length:.1f}"}
             else:
-                row |= {"different": values.unique, "mean length": values.avg_num_bytes}
+                # Of encoded images TFDV counts no different values, and says 0.
+                row |= {"mean length": f"{values.avg_num_bytes:.1f}"}
             rows.append(row)
     table = pd.DataFrame(rows).sort_values("feature", kind="stable").set_index(["feature", "data"])
-    return table.astype(object).where(table.notna(), "")
+    return table.fillna("")
 
 
 def histograms(statistics: Mapping[str, Statistics]) -> HTML:
@@ -139,6 +141,8 @@ def top_values(statistics: Mapping[str, Statistics], feature: str, count: int = 
             "data": {"values": rows},
             "facet": {"field": "data", "type": "nominal", "title": None, "sort": list(statistics)},
             "columns": 1,
+            # A page's letters may be a fifth wider than Vega's: a long caption would lose its start.
+            "padding": {"left": 80, "top": 5, "right": 5, "bottom": 5},
             "spec": {
                 "width": 300,
                 "height": {"step": 15},
@@ -149,7 +153,7 @@ def top_values(statistics: Mapping[str, Statistics], feature: str, count: int = 
                         "type": "nominal",
                         "sort": "-x",
                         "title": None,
-                        "axis": {"labelLimit": 420},
+                        "axis": {"labelLimit": 360},
                     },
                     "x": {
                         "field": "frequency",
