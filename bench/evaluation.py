@@ -39,12 +39,15 @@ _TRAINING_IMAGES = 6_000
 _POOL = 60_000
 _MIB = 1 << 20
 
-# Part of the work to seconds and peak resident memory in MiB.
-Measured = dict[str, tuple[float, float]]
+# Part of the work to seconds, seconds of CPU and peak resident memory in MiB.
+Measured = dict[str, tuple[float, float, float]]
 
 
 class Meter:
-    """Seconds and peak resident memory of the parts of a process' work."""
+    """Seconds, those of CPU, and peak resident memory of the parts of a process' work.
+
+    On a machine that others use too, only the CPU's say what a part costs.
+    """
 
     def __init__(self) -> None:
         self.parts: Measured = {}
@@ -60,12 +63,13 @@ class Meter:
 
         thread = threading.Thread(target=watch, daemon=True)
         thread.start()
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         yield
-        seconds = time.perf_counter() - start
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
         done.set()
         thread.join()
-        self.parts[part] = (seconds, max(peak[0], self._process.memory_info().rss) / _MIB)
+        memory = max(peak[0], self._process.memory_info().rss) / _MIB
+        self.parts[part] = (seconds, cpu, memory)
 
 
 def in_process(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -176,11 +180,11 @@ def _write_records(folder: str, count: int) -> dict[str, str]:
 
 def _table(title: str, measured: Sequence[tuple[str, Measured]]) -> Table:
     table = Table(title, "part", title_justify="left")
-    for heading in ("seconds", "peak memory, MiB"):
+    for heading in ("seconds", "of CPU", "peak memory, MiB"):
         table.add_column(heading, justify="right")
     for name, parts in measured:
-        for part, (seconds, memory) in parts.items():
-            table.add_row(name, part, f"{seconds:.1f}", f"{memory:.0f}")
+        for part, (seconds, cpu, memory) in parts.items():
+            table.add_row(name, part, f"{seconds:.1f}", f"{cpu:.1f}", f"{memory:.0f}")
             name = ""
         table.add_section()
     return table
