@@ -141,7 +141,7 @@ def top_values(statistics: Mapping[str, Statistics], feature: str, count: int = 
             "data": {"values": rows},
             "facet": {"field": "data", "type": "nominal", "title": None, "sort": list(statistics)},
             "columns": 1,
-            # A page's letters may be a fifth wider than Vega's: a long caption would lose its start.
+            # Letters of a page may be a fifth wider than Vega's: captions would lose their start.
             "padding": {"left": 80, "top": 5, "right": 5, "bottom": 5},
             "spec": {
                 "width": 300,
