@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 from models.config import ModelConfig
-from models.data_config import PAD_ID
+from models.data_config import END_ID, PAD_ID, UNKNOWN_ID
 from models.decoders.recurrent import Memory, RecurrentDecoder
 from models.encoders import Encoder
 
@@ -31,6 +31,8 @@ class Captioner(keras.Model):
         super().__init__(**kwargs)
         self.decoder = decoder
         self.encoder = encoder
+        # Of scheduled sampling. Part of the model's variables, so that checkpoints have its state.
+        self.seed_generator = keras.random.SeedGenerator()
 
     def remember(self, inputs: Any, source: Any = None, training: bool = False) -> Memory:
         """Prepares images, or their features, for decoding.
@@ -59,10 +61,13 @@ class Captioner(keras.Model):
         memory = self.remember(batch["inputs"], batch.get("source"), training=training)
         return self._teach(memory, batch, training)
 
-    def _teach(self, memory: Memory, batch: dict[str, Any], training: bool) -> Any:
+    def _teach(
+        self, memory: Memory, batch: dict[str, Any], training: bool, given: Any = None
+    ) -> Any:
         token_ids = batch["token_ids"]
+        given = token_ids if given is None else given
         # What nothing follows predicts nothing: the end of a caption is padding to the decoder.
-        token_ids = tf.where(token_ids[:, 1:] != PAD_ID, token_ids[:, :-1], PAD_ID)
+        token_ids = tf.where(token_ids[:, 1:] != PAD_ID, given[:, :-1], PAD_ID)
         of_image = memory._replace(concepts=())
         rows = tf.nest.map_structure(lambda part: tf.gather(part, batch["image_index"]), of_image)
         hidden, _ = self.decoder(token_ids, rows, training=training)
@@ -75,6 +80,7 @@ class Captioner(keras.Model):
         training: bool = False,
         weights: Any = None,
         never: Sequence[int] = (),
+        own_words: Any = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Cross-entropy of the captions of a batch, summed over tokens.
 
@@ -87,21 +93,19 @@ class Captioner(keras.Model):
           training: Whether dropout and batch statistics are on.
           weights: float [R], by which the captions count; all the same if None.
           never: Token ids that have no probability.
+          own_words: Share of the words given to the decoder that it draws itself, float scalar;
+            None for those of the captions alone. They are drawn where each stands, all at once,
+            by a first pass over the captions (Mihaylova and Martins, 2019,
+            https://arxiv.org/abs/1906.07651).
 
         Returns:
           Pair of float32 scalars: the sum in nats, and the number of tokens.
         """
         memory = self.remember(batch["inputs"], batch.get("source"), training=training)
-        hidden = self._teach(memory, batch, training)
-        targets = batch["token_ids"][:, 1:]
-        is_token = targets != PAD_ID
-        images = tf.repeat(batch["image_index"], tf.math.count_nonzero(is_token, axis=1))
-        targets = tf.boolean_mask(targets, is_token)
-        hidden = tf.boolean_mask(hidden, is_token)
-        concepts = tuple(tf.gather(part, images) for part in memory.concepts)
-        source = tuple(tf.gather(part, images) for part in memory.source)
-        logits = self.decoder.logits(hidden, concepts, source, training=training)
-        logits = tf.cast(logits, tf.float32)
+        given = None if own_words is None else self._own_words(memory, batch, own_words)
+        logits, images = self._logits(memory, batch, training, given)
+        is_token = batch["token_ids"][:, 1:] != PAD_ID
+        targets = tf.boolean_mask(batch["token_ids"][:, 1:], is_token)
         if never:
             ids = tf.range(tf.shape(logits)[-1])
             logits = tf.where(tf.reduce_any(ids[:, None] == list(never), 1), -1e9, logits)
@@ -117,6 +121,44 @@ class Captioner(keras.Model):
             for logits in memory.concepts:
                 loss_sum += self.decoder.concepts * _concept_loss(logits, images, targets)
         return loss_sum, tf.cast(tf.size(targets), tf.float32)
+
+    def _logits(
+        self, memory: Memory, batch: dict[str, Any], training: bool, given: Any = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Of all tokens of a batch but the first of each caption.
+
+        Args:
+          memory: Of the batch's images.
+          batch: As for `call`.
+          training: Whether dropout is on.
+          given: int [R, T], what is given to the decoder in place of the captions.
+
+        Returns:
+          Logits, float32 [P, vocabulary size], and the image of each token, int32 [P].
+        """
+        is_token = batch["token_ids"][:, 1:] != PAD_ID
+        images = tf.repeat(batch["image_index"], tf.math.count_nonzero(is_token, axis=1))
+        hidden = tf.boolean_mask(self._teach(memory, batch, training, given), is_token)
+        concepts = tuple(tf.gather(part, images) for part in memory.concepts)
+        source = tuple(tf.gather(part, images) for part in memory.source)
+        logits = self.decoder.logits(hidden, concepts, source, training=training)
+        return tf.cast(logits, tf.float32), images
+
+    def _own_words(self, memory: Memory, batch: dict[str, Any], share: Any) -> tf.Tensor:
+        """Captions with a share of their words replaced by what the model draws there."""
+        token_ids = batch["token_ids"]
+        targets = token_ids[:, 1:]
+        logits, _ = self._logits(memory, batch, training=True)
+        drawn = keras.random.categorical(
+            tf.stop_gradient(logits), 1, dtype="int32", seed=self.seed_generator
+        )
+        places = tf.where(targets != PAD_ID)
+        drawn = tf.tensor_scatter_nd_update(targets, places, drawn[:, 0])
+        chance = keras.random.uniform(tf.shape(targets), seed=self.seed_generator)
+        # The end is no word to go on from, and neither are the other special tokens.
+        are_words = (targets > END_ID) & (drawn > UNKNOWN_ID)
+        words = tf.where(are_words & (chance < share), drawn, targets)
+        return tf.concat([token_ids[:, :1], words], axis=1)
 
 
 def _concept_loss(logits: tf.Tensor, images: tf.Tensor, words: tf.Tensor) -> tf.Tensor:

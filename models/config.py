@@ -98,6 +98,9 @@ class TrainerConfig:
       early_stopping_patience: Epochs without a higher validation CIDEr-D before teacher forcing
         ends.
       label_smoothing: Share of the target probability spread over the vocabulary.
+      scheduled_sampling: Share of the words given to the decoder that are its own instead of the
+        caption's, in the last of `epochs`; rises to it from none (Bengio et al., 2015,
+        https://arxiv.org/abs/1506.03099). Takes half as much time again.
       ema_momentum: Of the moving average of the weights, which is what is validated and exported;
         0 takes the weights themselves.
       self_critical: The second stage.
@@ -116,6 +119,7 @@ class TrainerConfig:
     gradient_clip_norm: Annotated[float, Field(gt=0)] = 5.0
     early_stopping_patience: Positive = 5
     label_smoothing: Share = 0.1
+    scheduled_sampling: Share = 0.0
     ema_momentum: Share = 0.99
     self_critical: SelfCriticalConfig = SelfCriticalConfig()
     matmul_dtype: Literal["float32", "bfloat16"] = "float32"

@@ -63,6 +63,9 @@ def make_train_step(
     label_smoothing: float,
     batch_spec: dict[str, tf.TensorSpec],
     replicas: Replicas | None = None,
+    *,
+    scheduled_sampling: float = 0.0,
+    steps: int = 1,
 ) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
     """The compiled training step.
 
@@ -72,6 +75,9 @@ def make_train_step(
       label_smoothing: Share of the target probability spread over the vocabulary.
       batch_spec: Of the batches; sizes that vary are None in it, so the step is traced once.
       replicas: Of the model; one if None.
+      scheduled_sampling: As in `TrainerConfig`.
+      steps: Of the whole training; it is after these that the share of the decoder's own words is
+        `scheduled_sampling`.
 
     Returns:
       A function from the parts of a batch, one argument per replica of this process, to the sum of
@@ -80,8 +86,14 @@ def make_train_step(
     replicas = replicas or Replicas()
 
     def of(part: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+        own_words = None
+        if scheduled_sampling:
+            passed = tf.cast(optimizer.iterations.value, tf.float32) / steps
+            own_words = scheduled_sampling * tf.minimum(passed, 1.0)
         with tf.GradientTape() as tape:
-            loss_sum, tokens = captioner.cross_entropy(part, label_smoothing, training=True)
+            loss_sum, tokens = captioner.cross_entropy(
+                part, label_smoothing, training=True, own_words=own_words
+            )
             tokens = add_up(tokens)
             loss = loss_sum / tokens
         variables = captioner.trainable_variables
@@ -166,7 +178,13 @@ class CaptionerTraining:
         """Makes the steps of training and validation."""
         captioner, config, replicas = self._captioner, self._config, self._replicas
         self._train_step = make_train_step(
-            captioner, self._optimizer, config.label_smoothing, self._train.batch_spec, replicas
+            captioner,
+            self._optimizer,
+            config.label_smoothing,
+            self._train.batch_spec,
+            replicas,
+            scheduled_sampling=config.scheduled_sampling,
+            steps=config.epochs * self._train.batches_per_epoch(config.batch_size),
         )
         self._self_critical_step = SelfCriticalSteps(
             captioner,

@@ -20,23 +20,23 @@ SHOWN_IMAGES = 6
 _SCORES = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "meteor", "rouge_l", "cider_d")
 
 
-def show_run(config: PipelineConfig, nodes: Sequence[NodeRun], log: Path) -> int:
+def show_run(config: PipelineConfig, nodes: Sequence[NodeRun], log: Path, console: Console) -> int:
     """Prints times, scores, what was pushed, the reports, and captions of unseen images.
 
     Args:
       config: Settings of the run.
       nodes: How each node went.
       log: Log file of the run.
+      console: Where to.
 
     Returns:
       Exit status: 0 when a model is being served, 1 when none was good enough to push.
     """
     folders = RunFolders(config.root)
-    console = Console(highlight=False)
     _write_summary(nodes, log)
     outputs = latest_outputs(open_store(folders.metadata), config.name)
-    console.print(_node_table(nodes))
-    console.print(_score_table(config, outputs))
+    console.print(_node_table(nodes), soft_wrap=False)
+    console.print(_score_table(config, outputs), soft_wrap=False)
     if config.data.source == "sample":
         _print_right_objects(console, config, folders, outputs)
     for name in config.models:
@@ -153,7 +153,7 @@ def _show_captions(console: Console, folders: RunFolders, model: Path) -> None:
     )
     for (image_id, _, reference), (caption, score) in zip(images, captions, strict=True):
         table.add_row(image_id, caption, f"{score:.2f}", reference)
-    console.print(table)
+    console.print(table, soft_wrap=False)
 
 
 def _test_images(records: Path, count: int) -> list[tuple[str, bytes, str]]:

@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs, then shows what came out."""
     from pipeline import local_runner, show
     from pipeline.configs import load_config
+    from pipeline.progress import quiet
 
     flags = {"data.source": args.data, "run_root": args.run_root}
     config = load_config(
@@ -41,4 +42,6 @@ def run(args: argparse.Namespace) -> int:
         values={key: value for key, value in flags.items() if value is not None},
     )
     nodes, log = local_runner.run(config)
-    return show.show_run(config, nodes, log)
+    # The model that is asked for captions is as talkative as the run.
+    with quiet(log) as console:
+        return show.show_run(config, nodes, log, console)

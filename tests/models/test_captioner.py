@@ -140,3 +140,29 @@ def test_captions_are_in_the_manner_of_home() -> None:
     settings = DecodingConfig(beam_size=1, max_length=3)
     found = beam_search(DecoderSteps(decoder), captioner.remember(images), settings)
     assert found.token_ids[:, 0].numpy().tolist() == [[5, 6, 2, 0]] * 6
+
+
+def test_the_decoder_s_own_words_are_those_it_is_given() -> None:
+    keras.utils.set_random_seed(0)
+    decoder = RecurrentDecoder(VOCABULARY, units=8, embedding_dim=6, attention_heads=1, dropout=0.0)
+    decoder.build((None, None), (None, 4, 3))
+    captioner = Captioner(decoder)
+    batch = _batch()
+
+    def loss(**kwargs: float) -> float:
+        return float(captioner.cross_entropy(batch, **kwargs)[0])
+
+    assert loss(own_words=0.0) == loss()
+    assert loss(own_words=1.0) != pytest.approx(loss(), rel=1e-4)
+    # It is sure of one word, so that this is what it draws everywhere.
+    decoder.output_bias.assign(100.0 * (np.arange(VOCABULARY) == 7))
+    hidden = captioner(
+        batch | {"token_ids": tf.constant([[1, 7, 7, 2], [1, 7, 2, 0], [1, 7, 7, 2]])}
+    )
+    logits = decoder.logits(hidden)
+    expected = tf.nn.sparse_softmax_cross_entropy_with_logits(batch["token_ids"][:, 1:], logits)
+    expected = tf.reduce_sum(tf.where(batch["token_ids"][:, 1:] != 0, expected, 0.0))
+    assert loss(own_words=1.0) == pytest.approx(float(expected), rel=1e-5)
+    # What it would end with, or does not know, is left as the caption has it.
+    decoder.output_bias.assign(100.0 * (np.arange(VOCABULARY) == 2))
+    assert loss(own_words=1.0) == loss()

@@ -114,6 +114,8 @@ def test_resumes_to_the_very_same_weights(
     run["trainer"]["ema_momentum"] = 0.5
     if stage == "self-critical":
         run["trainer"].update(epochs=1, self_critical={"epochs": 3, "samples": 2})
+    else:
+        run["trainer"]["scheduled_sampling"] = 0.5
     run_fn(fn_args)
 
     whole_epoch = CaptionData.epoch
