@@ -52,6 +52,7 @@ METRICS = {
     "CIDEr": "cider_d",
 }
 _BATCH = 64
+_WIDTH = 190
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,7 +240,8 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", dest="overrides")
     arguments = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    console = Console(highlight=False)
+    # A cell that is cut says nothing.
+    console = Console(highlight=False, width=max(Console().width, _WIDTH))
     if arguments.preset is None:
         console.print("Left out: hours, on a finished run. `python -m bench.ablation flickr8k`")
         return
