@@ -7,7 +7,7 @@
 Takes the features that a finished run made, trains as its Trainer does and captions the test split
 once per training. What is trained is added to the file of scores; what is in it is not trained
 again, so several can be at work on one file, each at other rows. Ends with the table of all that
-the file holds.
+the file holds of the same `--set`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from models.config import DecodingConfig, RunConfig
     from models.vocabulary import Vocabulary
 
-# Row of the table to what it sets; of the decoder unless it says so.
+# Row of the table to what it sets, of the decoder and of the trainer.
 ROWS: dict[str, dict[str, dict[str, Any]]] = {
     "default": {},
     "all sources alike": {"decoder": {"foreign_sources": ()}, "trainer": {"home_share": 0.0}},
@@ -41,15 +41,6 @@ ROWS: dict[str, dict[str, dict[str, Any]]] = {
     "no attention": {"decoder": {"attention": "none"}},
     "no label smoothing": {"trainer": {"label_smoothing": 0.0}},
     "no average of weights": {"trainer": {"ema_momentum": 0.0}},
-}
-METRICS = {
-    "Bleu_1": "bleu_1",
-    "Bleu_2": "bleu_2",
-    "Bleu_3": "bleu_3",
-    "Bleu_4": "bleu_4",
-    "METEOR": "meteor",
-    "ROUGE_L": "rouge_l",
-    "CIDEr": "cider_d",
 }
 _BATCH = 64
 _WIDTH = 190
@@ -117,9 +108,9 @@ def train_and_score(found: Featurized, run: RunConfig) -> dict[str, dict[str, fl
     """Trains once; scores of the test split, by beam search as set and with one beam."""
     from components.caption_evaluator.images import read_captions
     from components.caption_evaluator.metrics import meteor
-    from components.caption_evaluator.scoring import score
+    from components.caption_evaluator.scoring import FIELD_NAMES, score
     from models.distribution import Replicas
-    from models.trainer import initial_model, read_split
+    from models.trainer import initial_model, read_split, read_train_split
     from models.training import CaptionerTraining
     from models.vocabulary import load_vocabulary
 
@@ -130,7 +121,7 @@ def train_and_score(found: Featurized, run: RunConfig) -> dict[str, dict[str, fl
             captioner,
             run.trainer,
             run.decoding,
-            read_split(found.files("train"), run, encoder, run.trainer.home_share),
+            read_train_split(found.files("train"), run, encoder),
             read_split(found.files("val"), run, encoder),
             vocabulary=vocabulary,
             grid=encoder.grid,
@@ -144,7 +135,7 @@ def train_and_score(found: Featurized, run: RunConfig) -> dict[str, dict[str, fl
         decoding = dataclasses.replace(run.decoding, beam_size=beams)
         said = caption(captioner, vocabulary, decoding, test_features(files, captioner))
         values = score(references, said, with_meteor=meteor.unavailable_reason() is None)
-        scores[name] = {field: values[key] for field, key in METRICS.items() if key in values}
+        scores[name] = {field: values[key] for key, field in FIELD_NAMES.items() if key in values}
     return scores
 
 
@@ -191,15 +182,19 @@ def caption(
     return said
 
 
-def read_scores(path: Path) -> list[dict[str, Any]]:
-    """What is in the file of scores so far."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+def read_scores(path: Path, overrides: Sequence[str]) -> list[dict[str, Any]]:
+    """What is in the file of scores so far, of trainings with the same settings by `--set`."""
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return [entry for entry in map(json.loads, lines) if sorted(entry["set"]) == sorted(overrides)]
 
 
 def tables(scores: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
     """A table for each model: mean over seeds, and the range where there are several."""
+    from components.caption_evaluator.scoring import FIELD_NAMES
+
+    metrics = FIELD_NAMES.values()
     for model in sorted({entry["model"] for entry in scores}):
-        table = Table("row", "seeds", "CIDEr-D on val", *METRICS, title=f"{model}, x 100")
+        table = Table("row", "seeds", "CIDEr-D on val", *metrics, title=f"{model}, x 100")
         for row in ROWS:
             entries = [entry for entry in scores if (entry["model"], entry["row"]) == (model, row)]
             if not entries:
@@ -213,7 +208,7 @@ def tables(scores: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
                     title,
                     ", ".join(str(entry["seed"]) for entry in entries),
                     _spread(judged),
-                    *(_spread([value[m] for value in values if m in value]) for m in METRICS),
+                    *(_spread([value[m] for value in values if m in value]) for m in metrics),
                 )
         yield table
 
@@ -247,7 +242,7 @@ def main() -> None:
         return
     wanted = itertools.product(arguments.models, arguments.rows, arguments.seeds)
     for model, row, seed in wanted:
-        known = read_scores(arguments.scores)
+        known = read_scores(arguments.scores, arguments.overrides)
         done = {(entry["model"], entry["row"], entry["seed"]) for entry in known}
         if (model, row, seed) in done:
             continue
@@ -257,7 +252,7 @@ def main() -> None:
         with arguments.scores.open("a") as file:
             entry = {"model": model, "row": row, "seed": seed, "set": arguments.overrides}
             file.write(json.dumps({**entry, "scores": scores}) + "\n")
-    for table in tables(read_scores(arguments.scores)):
+    for table in tables(read_scores(arguments.scores, arguments.overrides)):
         console.print(table)
 
 

@@ -87,6 +87,14 @@ class CaptionData:
             "source": tf.TensorSpec([None], tf.int32),
         }
 
+    def images_of_sources(self, sources: int) -> list[int]:
+        """Images of home, and of each foreign source in the order of their numbers.
+
+        Args:
+          sources: Number of sources, home included.
+        """
+        return np.bincount(self._source, minlength=sources).tolist()
+
     def references(self, image: int) -> np.ndarray:
         """Token ids of the captions of image number `image`, int32 [n, max_caption_length]."""
         return self._token_ids[slice(*self._row_splits[image : image + 2])]
@@ -222,7 +230,7 @@ def _read(
     spec = {
         image_key: tf.io.FixedLenFeature([], tf.string),
         "caption/token_ids": tf.io.RaggedFeature(tf.int64),
-        "image/source": tf.io.FixedLenFeature([], tf.string, default_value=""),
+        "image/source": tf.io.FixedLenFeature([], tf.string),
     }
 
     def parse_example(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

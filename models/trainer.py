@@ -52,7 +52,7 @@ def run_fn(fn_args: FnArgs) -> None:
     vocabulary = load_vocabulary(fn_args.transform_graph_path)
     encoder, captioner = initial_model(run, vocabulary, replicas)
 
-    train = read_split(fn_args.train_files, run, encoder, run.trainer.home_share)
+    train = read_train_split(fn_args.train_files, run, encoder)
     val = read_split(fn_args.eval_files, run, encoder)
     logger.info(
         "%s: %d images, %d captions, vocabulary of %d, %.1f million weights to train%s",
@@ -125,6 +125,30 @@ def initial_model(
     return encoder, captioner
 
 
+def read_train_split(patterns: Sequence[str], run: RunConfig, encoder: Encoder) -> CaptionData:
+    """As `read_split`; images of home are repeated as the settings say.
+
+    Raises:
+      ValueError: Examples that do not fit the model, or all of them are of foreign sources.
+    """
+    foreign = run.model.decoder.foreign_sources
+    train = read_split(patterns, run, encoder, run.trainer.home_share)
+    if foreign:
+        home, *others = train.images_of_sources(1 + len(foreign))
+        if not home:
+            raise ValueError(
+                "`decoder.foreign_sources` must leave images of another source in the train split, "
+                "whose manner of captioning is learned. "
+                f"Received: {', '.join(foreign)}, which are all there are."
+            )
+        logger.info(
+            "%d images of home; of foreign sources: %s",
+            home,
+            ", ".join(f"{count} of {name}" for name, count in zip(foreign, others, strict=True)),
+        )
+    return train
+
+
 def read_split(
     patterns: Sequence[str], run: RunConfig, encoder: Encoder, home_share: float = 0.0
 ) -> CaptionData:
@@ -134,7 +158,7 @@ def read_split(
       patterns: File patterns of the split's examples.
       run: Settings of the training.
       encoder: The encoder of the settings.
-      home_share: As for `CaptionData`; of the train split.
+      home_share: As for `CaptionData`.
 
     Raises:
       ValueError: Examples that do not fit the model.

@@ -22,7 +22,7 @@ from models.distribution import Replicas
 from models.encoders import build_encoder
 from models.hyperparameters import with_hyperparameters
 from models.progress import NonFiniteLossError
-from models.trainer import initial_model, read_split
+from models.trainer import initial_model, read_split, read_train_split
 from models.training import CaptionerTraining
 from models.vocabulary import Vocabulary, load_vocabulary
 
@@ -65,7 +65,7 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     return TunerFnResult(
         tuner=tuner,
         fit_kwargs={
-            "train": read_split(fn_args.train_files, run, encoder, run.trainer.home_share),
+            "train": read_train_split(fn_args.train_files, run, encoder),
             "val": read_split(fn_args.eval_files, run, encoder),
         },
     )

@@ -116,6 +116,7 @@ def _example(name: str, colour: str, shade: str) -> tf.train.Example:
         return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
 
     features = {
+        "image/source": strings([b"test"]),
         "image/id": strings([name.encode()]),
         "image/encoded": strings([_picture(colour, shade)]),
         "caption/text": strings([" ".join(words).encode() for words in captions]),

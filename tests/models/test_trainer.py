@@ -64,6 +64,13 @@ def test_trains_exports_and_leaves_no_checkpoint(
     assert score < 0
 
 
+def test_a_train_split_without_images_of_home_is_an_error(fn_args: SimpleNamespace) -> None:
+    # All pictures of these examples are of one source.
+    fn_args.custom_config["run"]["model"]["decoder"]["foreign_sources"] = ["test"]
+    with pytest.raises(ValueError, match=r"must leave images of another source.*test, which"):
+        run_fn(fn_args)
+
+
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[list[np.ndarray]]:
     """Weights of each model that would have been exported; exporting them takes its time."""
