@@ -9,6 +9,8 @@ PRESET ?= sample
 DATA ?=
 SET ?=
 TESTS ?=
+# Processes of `make test`; each may take 4 GiB.
+JOBS ?= 2
 
 UV := scripts/uv
 RUN := $(UV) run --quiet --no-sync
@@ -31,7 +33,7 @@ pipeline: setup  ## Set up and run the whole pipeline (PRESET=, DATA=, SET=)
 	@$(RUN) captioner run $(PRESET) $(if $(DATA),--data '$(DATA)') $(foreach pair,$(SET),--set '$(pair)')
 
 test: setup-dev  ## Set up and run the tests (TESTS=)
-	@$(RUN) pytest $(TESTS)
+	@$(RUN) pytest $(or $(TESTS),-n $(JOBS) --dist loadfile --no-loadscope-reorder)
 
 lint: setup-dev  ## Check style and types
 	@$(RUN) ruff check .
