@@ -34,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
 
     from kubeflow.config import load_settings
     from pipeline.configs import load_config
+    from pipeline.noise import silence_libraries
 
     values = {"backend": args.backend, "image": args.image}
     settings = load_settings(
@@ -41,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
         {key: value for key, value in values.items() if value is not None},
     )
     config = load_config(args.preset, args.overrides)
+    silence_libraries()
     from kubeflow.runner import compile_pipeline
 
     job = compile_pipeline(config, settings, Path(args.output))

@@ -6,6 +6,8 @@ import importlib
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -58,6 +60,19 @@ def test_specification_is_the_golden_one(compiled: list[dict[str, Any]]) -> None
     assert list(yaml.safe_load_all(text)) == list(
         yaml.safe_load_all(GOLDEN.read_text(encoding="utf-8"))
     ), "The graph changed. Where that is right: UPDATE_GOLDEN=1 make test TESTS=tests/kubeflow"
+
+
+@pytest.mark.slow(reason="a process of its own, for what libraries print at their import")
+def test_the_command_writes_the_same_and_says_that_alone(
+    compiled: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    output = tmp_path / "sample.yaml"
+    command = [sys.executable, "-m", "pipeline.cli", "compile", "kubeflow", str(output)]
+    command += ["--set", "beam_pipeline_args=[]"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{output}: 17 nodes of sample, image ")
+    assert list(yaml.safe_load_all(output.read_text(encoding="utf-8"))) == compiled
 
 
 def normalised(value: Any, key: str = "") -> Any:
