@@ -42,6 +42,15 @@ def server(
         yield process
 
 
+@pytest.fixture
+def fresh_server(
+    serving_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[launcher.Server]:
+    """A local server that no other test has asked for anything."""
+    with _serving("local", serving_dir, tmp_path_factory) as process:
+        yield process
+
+
 @pytest.fixture(scope="session")
 def real_server(
     serving_dir: Path, tmp_path_factory: pytest.TempPathFactory

@@ -262,11 +262,12 @@ def _samples(page: httpx.Response) -> list[str]:
     return [line for line in page.text.splitlines() if line and not line.startswith("#")]
 
 
-def test_the_warm_up_and_the_queue_are_measured(server: Server) -> None:
+@pytest.mark.slow(reason="a server of its own: other tests let theirs load models again")
+def test_the_warm_up_and_the_queue_are_measured(fresh_server: Server) -> None:
     """Of the local server alone: TF Serving also sends the warm-up through its queue."""
 
     def counts() -> dict[str, float]:
-        page = _get(server, "/monitoring/prometheus/metrics")
+        page = _get(fresh_server, "/monitoring/prometheus/metrics")
         return {
             line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
             for line in _samples(page)
@@ -276,7 +277,8 @@ def test_the_warm_up_and_the_queue_are_measured(server: Server) -> None:
     queue = ':tensorflow:serving:batching_session:queuing_latency_count{thread_pool_name=""}'
     before = counts().get(queue, 0)
     for _ in range(3):
-        assert _post(server, f"{HALF}:predict", '{"instances": [1]}').status_code == 200
+        answer = _post(fresh_server, f"{HALF}:predict", '{"instances": [1]}')
+        assert answer.status_code == 200
     after = counts()
     assert after[queue] - before == 3
     warm_ups = {name: count for name, count in after.items() if "model_warmup_latency" in name}
