@@ -41,6 +41,7 @@ ROWS: dict[str, dict[str, dict[str, Any]]] = {
     "no attention": {"decoder": {"attention": "none"}},
     "no label smoothing": {"trainer": {"label_smoothing": 0.0}},
     "no average of weights": {"trainer": {"ema_momentum": 0.0}},
+    "scheduled sampling": {"trainer": {"scheduled_sampling": 0.25}},
 }
 _BATCH = 64
 _WIDTH = 190
@@ -66,17 +67,17 @@ class Featurized:
 
 
 def finished_run(preset: str, overrides: Sequence[str], model: str) -> Featurized:
-    """Finds what the last run of a preset made for a model with a frozen encoder."""
+    """Finds what the last run of a preset made for a model whose encoder is frozen, or in part."""
     from models.config import RunConfig
     from pipeline.configs import load_config
     from pipeline.runs import latest_outputs, open_store
 
     config = load_config(preset, overrides)
     encoder = config.models[model].encoder
-    if encoder.trainable:
+    if not encoder.has_frozen_part:
         raise SystemExit(f"{model} of {preset} trains its encoder: there are no features to take.")
     outputs = latest_outputs(open_store(config.root / "metadata.db"), config.name)
-    [featurizer] = [node for node, of in config.frozen_encoders().items() if of == encoder]
+    [featurizer] = [node for node, of in config.featurized_encoders().items() if of == encoder]
     run = RunConfig(
         model_name=model,
         model=config.models[model],
@@ -133,17 +134,16 @@ def train_and_score(found: Featurized, run: RunConfig) -> dict[str, dict[str, fl
     scores = {"validation": {"CIDEr": progress.best["val_cider_d"], "epoch": progress.best_epoch}}
     for name, beams in (("beams", run.decoding.beam_size), ("one beam", 1)):
         decoding = dataclasses.replace(run.decoding, beam_size=beams)
-        said = caption(captioner, vocabulary, decoding, test_features(files, captioner))
+        said = caption(captioner, vocabulary, decoding, test_features(files, encoder.frozen_shape))
         values = score(references, said, with_meteor=meteor.unavailable_reason() is None)
         scores[name] = {field: values[key] for key, field in FIELD_NAMES.items() if key in values}
     return scores
 
 
-def test_features(files: Sequence[str], captioner: Captioner) -> tf.data.Dataset:
-    """Image ids [n] and features [n, positions, channels] of featurized examples."""
+def test_features(files: Sequence[str], shape: tuple[int, ...]) -> tf.data.Dataset:
+    """Image ids [n] and features [n, *shape] of featurized examples."""
     import tensorflow as tf
 
-    channels = captioner.decoder.feature_projection.kernel.shape[0]
     spec = {
         "image/id": tf.io.FixedLenFeature([], tf.string),
         "image/features": tf.io.FixedLenFeature([], tf.string),
@@ -152,7 +152,7 @@ def test_features(files: Sequence[str], captioner: Captioner) -> tf.data.Dataset
     def parse(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         example = tf.io.parse_single_example(record, spec)
         features = tf.io.decode_raw(example["image/features"], tf.float16)
-        return example["image/id"], tf.reshape(features, [-1, channels])
+        return example["image/id"], tf.reshape(features, shape)
 
     return tf.data.TFRecordDataset(files, compression_type="GZIP").map(parse).batch(_BATCH)
 

@@ -21,8 +21,9 @@ class Captioner(keras.Model):
 
     Args:
       decoder: The caption decoder.
-      encoder: Images, float32 [N, S, S, 3] in 0..255, to features [N, positions, channels]; None
-        when the model is trained on features that a frozen encoder made beforehand.
+      encoder: Images, float32 [N, S, S, 3] in 0..255, or what the frozen part of an encoder made
+        of them, to features [N, positions, channels]; None when the model is trained on features
+        that a frozen encoder made beforehand.
     """
 
     def __init__(
@@ -38,8 +39,7 @@ class Captioner(keras.Model):
         """Prepares images, or their features, for decoding.
 
         Args:
-          inputs: Images [N, S, S, 3] if there is an encoder, else features [N, positions,
-            channels]; any numeric type.
+          inputs: What the encoder takes, else features [N, positions, channels]; any numeric type.
           source: As for `RecurrentDecoder.remember`.
           training: Whether dropout and batch statistics are on.
         """
@@ -183,10 +183,10 @@ def build_captioner(config: ModelConfig, encoder: Encoder, vocabulary_size: int)
       vocabulary_size: Number of token ids.
 
     Returns:
-      A built model; it holds the encoder only if that is trained with it.
+      A built model; of the encoder it holds what is trained with it.
     """
     decoder = RecurrentDecoder.from_settings(config.decoder, vocabulary_size)
     decoder.build((None, None), (None, encoder.grid[0] * encoder.grid[1], encoder.channels))
-    captioner = Captioner(decoder, encoder.model if config.encoder.trainable else None)
+    captioner = Captioner(decoder, encoder.trained)
     captioner.built = True
     return captioner

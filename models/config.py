@@ -92,6 +92,8 @@ class TrainerConfig:
         repeat.
       learning_rate: Peak learning rate of AdamW, reached after `warmup_epochs` and followed by a
         cosine down to zero at the last of `epochs`.
+      encoder_learning_rate_factor: Learning rate of a trained encoder over that of the decoder; for
+        an encoder that has learned to see before, far below 1.
       warmup_epochs: Epochs of linear warm-up from zero.
       weight_decay: Decoupled weight decay of AdamW.
       gradient_clip_norm: Largest global norm of a step's gradient.
@@ -114,6 +116,7 @@ class TrainerConfig:
     batch_size: Positive = 128
     home_share: Share = 0.0
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    encoder_learning_rate_factor: Annotated[float, Field(gt=0)] = 1.0
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     gradient_clip_norm: Annotated[float, Field(gt=0)] = 5.0

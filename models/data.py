@@ -187,8 +187,7 @@ def read_pixels(
 def read_features(
     patterns: Sequence[str],
     *,
-    grid: tuple[int, int],
-    channels: int,
+    shape: tuple[int, ...],
     max_caption_length: int,
     foreign_sources: Sequence[str] = (),
     home_share: float = 0.0,
@@ -197,8 +196,7 @@ def read_features(
 
     Args:
       patterns: File patterns of GZIP TFRecords of featurized examples.
-      grid: Height and width of the feature grid.
-      channels: Channels of the features.
+      shape: Of the features of one image.
       max_caption_length: Tokens per caption, as `models.preprocessing` padded them.
       foreign_sources: Values of `image/source` that are not home, in the order of their numbers.
       home_share: As for `CaptionData`.
@@ -210,7 +208,7 @@ def read_features(
     def parse(example: dict[str, tf.Tensor]) -> tf.Tensor:
         return tf.io.decode_raw(example["image/features"], tf.float16)
 
-    shape, sources = (grid[0] * grid[1], channels), (foreign_sources, home_share)
+    sources = foreign_sources, home_share
     return _read(patterns, "image/features", parse, shape, max_caption_length, *sources)
 
 

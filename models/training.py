@@ -30,7 +30,7 @@ logger = logging.getLogger("captioner.models")
 _SAMPLES = 4
 
 
-def make_optimizer(config: TrainerConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+def make_optimizer(config: TrainerConfig, steps_per_epoch: int) -> SummingAdamW:
     """AdamW with warm-up, cosine schedule and gradient clipping.
 
     Args:
@@ -47,7 +47,7 @@ def make_optimizer(config: TrainerConfig, steps_per_epoch: int) -> keras.optimiz
     return _adamw(config, schedule)
 
 
-def _adamw(config: TrainerConfig, learning_rate: Any) -> keras.optimizers.Optimizer:
+def _adamw(config: TrainerConfig, learning_rate: Any) -> SummingAdamW:
     return SummingAdamW(
         learning_rate,
         weight_decay=config.weight_decay,
@@ -173,6 +173,10 @@ class CaptionerTraining:
             if config.self_critical.epochs:
                 self._second_optimizer.build(variables)
                 self._slots += [variable.value for variable in self._second_optimizer.variables]
+        if self._captioner.encoder is not None:
+            encoder = self._captioner.encoder.trainable_variables
+            for optimizer in (self._optimizer, self._second_optimizer):
+                optimizer.scale_steps(encoder, config.encoder_learning_rate_factor)
 
     def _compile(self, decoding: DecodingConfig) -> None:
         """Makes the steps of training and validation."""

@@ -131,11 +131,11 @@ class PipelineConfig:
         """`run_root`, or its default."""
         return Path(self.run_root or f"runs/{self.name}").absolute()
 
-    def frozen_encoders(self) -> dict[str, EncoderConfig]:
-        """The frozen encoders the models need, by a name unique in this configuration."""
+    def featurized_encoders(self) -> dict[str, EncoderConfig]:
+        """The encoders that are frozen, or in part, by a name unique in this configuration."""
         encoders: dict[str, EncoderConfig] = {}
         for model in self.models.values():
-            if not model.encoder.trainable and model.encoder not in encoders.values():
+            if model.encoder.has_frozen_part and model.encoder not in encoders.values():
                 taken = sum(known.name == model.encoder.name for known in encoders.values())
                 suffix = f"_{taken + 1}" if taken else ""
                 encoders[f"{model.encoder.name}{suffix}"] = model.encoder

@@ -83,7 +83,7 @@ def create_pipeline(
             batch_size=config.featurizer.batch_size,
             code_fingerprint=code_fingerprint("components.image_featurizer.executor"),
         ).with_id(f"ImageFeaturizer.{name}")
-        for name, encoder in config.frozen_encoders().items()
+        for name, encoder in config.featurized_encoders().items()
     }
     nodes: list[BaseNode] = [*data.values(), *featurizers.values()]
     candidates = {}

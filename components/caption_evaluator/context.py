@@ -122,10 +122,8 @@ def nearest_neighbours(
     """
     if not features:
         return {}
-    # Kubeflow hands integers back as floats.
-    channels = int(features[0].get_custom_property("channels"))
-    train_ids, train = _pooled(split_files(features, TRAIN_SPLIT), channels)
-    test_ids, test = _pooled(split_files(features, split), channels)
+    train_ids, train = _mean_features(split_files(features, TRAIN_SPLIT))
+    test_ids, test = _mean_features(split_files(features, split))
     wanted = set(images)
     rows = [row for row, image_id in enumerate(test_ids) if image_id in wanted]
     nearest = {}
@@ -138,15 +136,15 @@ def nearest_neighbours(
     return nearest if len(nearest) == len(wanted) else {}
 
 
-def _pooled(files: Sequence[str], channels: int) -> tuple[list[str], np.ndarray]:
+def _mean_features(files: Sequence[str]) -> tuple[list[str], np.ndarray]:
     """Ids and mean features of unit length, float32 [images, channels]."""
-    wanted = {key: tf.io.FixedLenFeature([], tf.string) for key in ("image/id", "image/features")}
+    keys = ("image/id", "image/mean_features")
+    wanted = {key: tf.io.FixedLenFeature([], tf.string) for key in keys}
 
     def parse(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         example = tf.io.parse_single_example(record, wanted)
-        grid = tf.reshape(tf.io.decode_raw(example["image/features"], tf.float16), [-1, channels])
-        mean = tf.reduce_mean(tf.cast(grid, tf.float32), axis=0)
-        return example["image/id"], tf.math.l2_normalize(mean)
+        mean = tf.io.decode_raw(example["image/mean_features"], tf.float16)
+        return example["image/id"], tf.math.l2_normalize(tf.cast(mean, tf.float32))
 
     records = tf.data.TFRecordDataset(list(files), compression_type="GZIP")
     ids, rows = [], []

@@ -1,4 +1,4 @@
-"""ImageFeaturizer: a frozen encoder applied once to every image."""
+"""ImageFeaturizer: what is frozen of an encoder applied once to every image."""
 
 from __future__ import annotations
 
@@ -30,16 +30,20 @@ class ImageFeaturizerSpec(ComponentSpec):
 
 
 class ImageFeaturizer(BaseBeamComponent):
-    """Replaces the picture in each example by a frozen encoder's features of it.
+    """Replaces the picture in each example by what the frozen part of an encoder makes of it.
 
-    A picture is decoded and encoded here once, not once per epoch, caption or model. One shard of
-    the examples is one Beam element, so shards are what a runner can spread over workers.
+    A picture is decoded and encoded here once, not once per epoch, caption or model. Of an encoder
+    that is trained from a stage on, it is what goes into that stage. One shard of the examples is
+    one Beam element, so shards are what a runner can spread over workers.
 
     Outputs:
       examples: The input examples, split by split and shard by shard in the same order, without
-        `image/encoded` and with `image/features`: float16, little-endian, [rows * columns,
-        channels] in row-major order, as one bytes value. Custom properties `encoder`,
-        `input_size`, `grid` ("7x7"), `channels` and `weights_sha256` say what they are.
+        `image/encoded` and with `image/features`, [rows * columns, channels] of a frozen encoder,
+        [rows, columns, channels] of one that is trained from a stage on, and with
+        `image/mean_features`, the mean over the positions of the features of the whole encoder as
+        it is before training; both float16, little-endian, in row-major order, as one bytes value.
+        Custom properties `encoder`, `trained_from` (empty if it is frozen), `input_size`, `shape`
+        ("49x2048") and `weights_sha256` say what they are.
     """
 
     SPEC_CLASS = ImageFeaturizerSpec
@@ -57,18 +61,23 @@ class ImageFeaturizer(BaseBeamComponent):
 
         Args:
           examples: Examples with `image/id` and `image/encoded`, GZIP TFRecords.
-          encoder: A frozen encoder.
+          encoder: An encoder that is not trained, or from a stage on.
           batch_size: Images per call of the encoder.
           code_fingerprint: Hash of the executor's code, part of the cache key.
 
         Raises:
-          ValueError: There is no such encoder, or it is to be trained.
+          ValueError: There is no such encoder, all of it is to be trained, or it has no weights.
         """
         encoder_info(encoder)
-        if encoder.trainable:
+        if not encoder.has_frozen_part:
             raise ValueError(
-                f"`encoder` of an ImageFeaturizer must be frozen; {encoder.name} is to be trained, "
-                f"so the Trainer must see pixels."
+                f"`encoder` of an ImageFeaturizer must have a frozen part; all of {encoder.name} "
+                f"is to be trained, so the Trainer must see pixels."
+            )
+        if encoder.weights is None:
+            raise ValueError(
+                "`encoder` of an ImageFeaturizer must have weights that the Trainer finds again. "
+                f"Received: weights=None of {encoder.name}, which are other random ones each time."
             )
         settings = TypeAdapter(EncoderConfig).dump_python(encoder, mode="json")
         super().__init__(

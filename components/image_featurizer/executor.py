@@ -63,7 +63,7 @@ class Executor(BaseBeamExecutor):
             )
         for leftover in fileio.glob(posixpath.join(output.uri, f"{_PARTIAL}*")):
             fileio.remove(leftover)  # of a worker that died and was replaced
-        _describe(output, examples, featurizer)
+        _describe(output, examples, config, featurizer)
 
 
 class _FeaturizeShard(beam.DoFn):
@@ -110,7 +110,9 @@ def _check_format(examples: Artifact) -> None:
         )
 
 
-def _describe(output: Artifact, examples: Artifact, featurizer: Featurizer) -> None:
+def _describe(
+    output: Artifact, examples: Artifact, config: EncoderConfig, featurizer: Featurizer
+) -> None:
     """Sets what readers of the artifact go by."""
     output.split_names = examples.split_names
     output.span = int(examples.span)
@@ -118,9 +120,8 @@ def _describe(output: Artifact, examples: Artifact, featurizer: Featurizer) -> N
     examples_utils.set_payload_format(output, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
     examples_utils.set_file_format(output, _TFRECORDS_GZIP)
     encoder = featurizer.encoder
-    rows, columns = encoder.grid
     output.set_string_custom_property("encoder", encoder.name)
+    output.set_string_custom_property("trained_from", config.trainable_from or "")
     output.set_int_custom_property("input_size", encoder.input_size)
-    output.set_string_custom_property("grid", f"{rows}x{columns}")
-    output.set_int_custom_property("channels", encoder.channels)
+    output.set_string_custom_property("shape", "x".join(map(str, encoder.frozen_shape)))
     output.set_string_custom_property("weights_sha256", encoder.weights_sha256)

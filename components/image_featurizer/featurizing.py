@@ -7,6 +7,7 @@ import logging
 import posixpath
 import time
 import uuid
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +18,8 @@ from models.data_config import EncoderConfig
 from models.encoders import build_encoder
 
 LOG = logging.getLogger("captioner.components")
-IMAGE_ID, IMAGE, FEATURES = "image/id", "image/encoded", "image/features"
+IMAGE_ID, IMAGE = "image/id", "image/encoded"
+FEATURES, MEAN_FEATURES = "image/features", "image/mean_features"
 # Beyond this, features of a ReLU network gain little and a fast encoder waits for zlib.
 _COMPRESSION_LEVEL = 1
 _SECONDS_BETWEEN_REPORTS = 10.0
@@ -52,7 +54,7 @@ class Shard:
 
 
 class Featurizer:
-    """A frozen encoder, compiled once for one batch shape.
+    """An encoder's frozen part, compiled once for one batch shape.
 
     Attributes:
       encoder: The encoder with its weights.
@@ -69,6 +71,8 @@ class Featurizer:
           EncoderError: The encoder cannot be built; see `build_encoder`.
         """
         self.encoder = build_encoder(config)
+        frozen, trained = self.encoder.frozen, self.encoder.trained
+        assert frozen is not None, "the component refuses what has no frozen part"
         self._batch_size = batch_size
         size = self.encoder.input_size
 
@@ -76,8 +80,15 @@ class Featurizer:
             input_signature=[tf.TensorSpec([batch_size, size, size, 3], tf.float32)],
             autograph=False,
         )
-        def encode(pixels: tf.Tensor) -> tf.Tensor:
-            return tf.cast(self.encoder.model(pixels, training=False), tf.float16)
+        def encode(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+            made = grid = frozen(pixels, training=False)
+            if trained is not None:
+                grid = trained(made, training=False)
+            means = tf.reduce_mean(grid, axis=1)
+            return {
+                FEATURES: tf.cast(made, tf.float16),
+                MEAN_FEATURES: tf.cast(means, tf.float16),
+            }
 
         self._encode = encode
 
@@ -97,10 +108,11 @@ class Featurizer:
         try:
             with tf.io.TFRecordWriter(partial, options) as writer:
                 for records, pixels in self._batches(shard):
-                    features = self._features(pixels)
-                    for record, feature in zip(records.numpy(), features, strict=True):
-                        writer.write(_featurized(record, feature, shard))
-                    progress.add(len(features))
+                    made = self._encode_some(pixels)
+                    for index, record in enumerate(records.numpy()):
+                        features = {key: values[index] for key, values in made.items()}
+                        writer.write(_featurized(record, features, shard))
+                    progress.add(len(pixels))
         except tf.errors.InvalidArgumentError as error:
             raise FeaturizingError(_diagnosis(shard, error.message)) from error
         except tf.errors.DataLossError as error:
@@ -121,11 +133,12 @@ class Featurizer:
             .prefetch(2)
         )
 
-    def _features(self, pixels: tf.Tensor) -> np.ndarray:
-        """Features of up to a batch of images; a short batch is filled up with black ones."""
+    def _encode_some(self, pixels: tf.Tensor) -> dict[str, np.ndarray]:
+        """What is made of up to a batch of images; a short one is filled up with black ones."""
         missing = self._batch_size - len(pixels)
         filled = tf.pad(pixels, [[0, missing], [0, 0], [0, 0], [0, 0]]) if missing else pixels
-        return self._encode(filled).numpy()[: len(pixels)]
+        made = self._encode(filled)
+        return {key: values.numpy()[: len(pixels)] for key, values in made.items()}
 
 
 class _Progress:
@@ -162,17 +175,18 @@ def _image_of(record: tf.Tensor) -> tf.Tensor:
         return tf.identity(image)
 
 
-def _featurized(record: bytes, features: np.ndarray, shard: Shard) -> bytes:
-    """The example with features [h * w, channels] in the place of its image."""
+def _featurized(record: bytes, made: Mapping[str, np.ndarray], shard: Shard) -> bytes:
+    """The example with what was made of its image in the place of it."""
     example = tf.train.Example.FromString(record)
-    if not np.isfinite(features).all():
+    if not all(np.isfinite(values).all() for values in made.values()):
         raise FeaturizingError(
             f"Image {_image_id(example)} of {shard.where} has features that are not finite in "
             f"float16; the encoder's weights are damaged, or not made for it."
         )
     feature = example.features.feature
     del feature[IMAGE]
-    feature[FEATURES].bytes_list.value.append(features.astype("<f2").tobytes())
+    for key, values in made.items():
+        feature[key].bytes_list.value.append(values.astype("<f2").tobytes())
     return example.SerializeToString()
 
 

@@ -148,17 +148,15 @@ def build_application(name: str, input_size: int, weights: str | None) -> keras.
       Model from float32 [N, S, S, 3], RGB in 0..255, to a feature map [N, h, w, channels].
     """
     application = APPLICATIONS[name]
+    images = keras.Input((input_size, input_size, 3))
+    # All in one graph, so that it can be cut before any layer (`fine_tuning`).
     backbone = getattr(keras.applications, application.constructor)(
         include_top=False,
         weights=weights,
-        input_shape=(input_size, input_size, 3),
+        input_tensor=_scaled(images, application.scaling),
     )
-    if application.features:
-        backbone = keras.Model(
-            backbone.inputs, backbone.get_layer(application.features).output, name=backbone.name
-        )
-    images = keras.Input((input_size, input_size, 3))
-    return keras.Model(images, backbone(_scaled(images, application.scaling)), name=name)
+    last = backbone.get_layer(application.features) if application.features else backbone
+    return keras.Model(images, last.output, name=name)
 
 
 def _scaled(images: keras.KerasTensor, scaling: str) -> keras.KerasTensor:

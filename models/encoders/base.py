@@ -45,11 +45,16 @@ class Encoder:
       info: Its sizes.
       model: Maps float32 [N, S, S, 3], RGB in 0..255, to features [N, h * w, channels], the grid in
         row-major order.
+      frozen: The part that stays as it is, which the ImageFeaturizer applies once per image: pixels
+        to what `trained` takes, or to features. None if all is trained.
+      trained: The part that is trained with the decoder, to features. None if nothing is.
       weights_sha256: SHA-256 of the weights file; empty for weights initialised at random.
     """
 
     info: EncoderInfo
     model: keras.Model
+    frozen: keras.Model | None
+    trained: keras.Model | None
     weights_sha256: str
 
     @property
@@ -66,6 +71,17 @@ class Encoder:
     def grid(self) -> tuple[int, int]:
         """Rows and columns of the feature grid."""
         return self.info.grid
+
+    @property
+    def frozen_shape(self) -> tuple[int, ...]:
+        """Shape of what the frozen part makes of one image.
+
+        Raises:
+          ValueError: There is none.
+        """
+        if self.frozen is None:
+            raise ValueError(f"All of encoder {self.name} is trained, from pixels.")
+        return tuple(self.frozen.output_shape[1:])
 
     @property
     def channels(self) -> int:

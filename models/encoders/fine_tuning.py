@@ -3,57 +3,74 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import keras
+import numpy as np
 from keras import layers
 
 from models.encoders.base import EncoderError
 
 
-def freeze_before(model: keras.Model, stage: str) -> None:
-    """Leaves the layers from a stage on trainable, and freezes those before it.
+def split_before(model: keras.Model, stage: str) -> tuple[keras.Model, keras.Model]:
+    """Cuts an encoder in two, and freezes what is before the cut.
 
     Batch normalisation is frozen everywhere: with its moving statistics a trained layer sees what
     it saw when its weights were made, whatever the batch.
 
     Args:
-      model: An encoder, all of it trainable. Names are looked up in the networks it is made of.
+      model: An encoder, all of it trainable.
       stage: Name of a layer, or how the names of the stage's layers begin; the first layer in the
-        order of the network counts.
+        order of the network counts. A layer that only merges what others made is left to those.
+
+    Returns:
+      The part before the stage and the rest, which takes what the former gives. They share their
+      weights with `model`.
 
     Raises:
-      EncoderError: No layer is called so, or none with weights to train comes after it.
+      EncoderError: No layer is called so, none with weights to train comes after it, or what
+        comes before it is more than one tensor.
     """
-    ordered = list(_layers(model))
-    names = [layer.name for layer in ordered if not _is_numbered(layer)]
-    first = next((name for name in names if name == stage), None) or next(
-        (name for name in names if name.startswith(stage)), None
-    )
-    if first is None:
-        stages = ", ".join(_stages(names)) or "none, as its layers have no names of their own"
+    first = _first_layer(model, stage)
+    # Of a residual block, whose parts lie side by side, any may be the first.
+    at = first.output if isinstance(first.input, list) and not first.weights else first.input
+    trained = keras.Model(at, model.output, name=f"{model.name}_trained")
+    try:
+        trained(np.zeros((1, *at.shape[1:]), np.float32))
+    except (KeyError, ValueError) as error:  # of a tensor that nothing gives
         raise EncoderError(
-            f"`trainable_from` must be a stage of encoder {model.name}: {stages}. "
-            f"Received: {stage!r}."
-        )
-    start = [layer.name for layer in ordered].index(first)
-    for index, layer in enumerate(ordered):
-        if index < start or isinstance(layer, layers.BatchNormalization):
+            f"`trainable_from` of encoder {model.name} must be where it can be cut, such as the "
+            f"beginning of a block. Received: {stage!r}, beside which others go on."
+        ) from error
+    frozen = keras.Model(model.input, at, name=f"{model.name}_frozen")
+    frozen.trainable = False
+    for layer in trained.layers:
+        if isinstance(layer, layers.BatchNormalization):
             layer.trainable = False
-    if not model.trainable_variables:
+    if not trained.trainable_variables:
         raise EncoderError(
             f"`trainable_from` of encoder {model.name} must leave something to train. "
             f"Received: {stage!r}, after which no layer has weights."
         )
+    return frozen, trained
 
 
-def _layers(model: keras.Model) -> Iterator[layers.Layer]:
-    """Layers in the order of the network, those of models within the model in their place."""
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _layers(layer)
-        else:
-            yield layer
+def _first_layer(model: keras.Model, stage: str) -> layers.Layer:
+    named = [
+        layer
+        for layer in model.layers
+        if not isinstance(layer, keras.Model) and not _is_numbered(layer)
+    ]
+    for layer in named:
+        if layer.name == stage:
+            return layer
+    for layer in named:
+        if layer.name.startswith(stage):
+            return layer
+    stages = ", ".join(_stages([layer.name for layer in named]))
+    raise EncoderError(
+        f"`trainable_from` must be a stage of encoder {model.name}: "
+        f"{stages or 'none, as its layers have no names of their own'}. Received: {stage!r}."
+    )
 
 
 def _is_numbered(layer: layers.Layer) -> bool:

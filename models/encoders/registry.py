@@ -12,7 +12,7 @@ import keras
 from models.data_config import EncoderConfig
 from models.encoders import applications, efficientnet_lite, small, weights
 from models.encoders.base import Encoder, EncoderError, EncoderInfo, EncoderWeightsError
-from models.encoders.fine_tuning import freeze_before
+from models.encoders.fine_tuning import split_before
 from models.encoders.torch_checkpoint import read_state_dict
 
 
@@ -82,12 +82,13 @@ def build_encoder(config: EncoderConfig) -> Encoder:
     """
     entry, info = _entry(config.name), encoder_info(config)
     feature_map, path = entry.build(config.name, info.input_size, config.weights)
-    features = keras.layers.Reshape(info.feature_shape, name="grid_features")(feature_map.output)
-    model = keras.Model(feature_map.inputs, features, name=config.name)
+    features = keras.layers.Reshape(info.feature_shape)(feature_map.output)
+    model = keras.Model(feature_map.input, features, name=config.name)
     model.trainable = config.trainable
+    frozen, trained = (None, model) if config.trainable else (model, None)
     if config.trainable_from:
-        freeze_before(feature_map, config.trainable_from)
-    return Encoder(info, model, weights.sha256_of(path) if path else "")
+        frozen, trained = split_before(model, config.trainable_from)
+    return Encoder(info, model, frozen, trained, weights.sha256_of(path) if path else "")
 
 
 @functools.cache

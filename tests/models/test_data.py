@@ -107,7 +107,7 @@ def test_features_are_read_as_float16_grids(tmp_path: Path) -> None:
     grid = np.arange(12, dtype=np.float16)
     _write(tmp_path / "one", grid.tobytes(), [1, 9, 2, 0, 1, 2, 0, 0])
     _write(tmp_path / "two", grid.tobytes(), [1, 2, 0, 0])
-    data = read_features([str(tmp_path / "*")], grid=(2, 2), channels=3, max_caption_length=4)
+    data = read_features([str(tmp_path / "*")], shape=(4, 3), max_caption_length=4)
     batch = next(data.epoch(batch_size=9).as_numpy_iterator())
     # Captions without words are left out, and images that have no others.
     assert batch["token_ids"].tolist() == [[1, 9, 2]]
@@ -120,8 +120,7 @@ def test_sources_are_read_by_name(tmp_path: Path) -> None:
         _write(tmp_path / str(number), grid.tobytes(), [1, 5 + number, 2, 0], source)
     data = read_features(
         [str(tmp_path / "*")],
-        grid=(2, 2),
-        channels=3,
+        shape=(4, 3),
         max_caption_length=4,
         foreign_sources=("coco", "mine"),
         home_share=0.4,
@@ -135,7 +134,7 @@ def test_sources_are_read_by_name(tmp_path: Path) -> None:
 def test_features_of_another_encoder_are_an_error(tmp_path: Path) -> None:
     _write(tmp_path / "one", np.zeros(10, np.float16).tobytes(), [1, 9, 2, 0])
     with pytest.raises(ValueError, match=r"must hold 4 x 3 values.*Received: 10"):
-        read_features([str(tmp_path / "one")], grid=(2, 2), channels=3, max_caption_length=4)
+        read_features([str(tmp_path / "one")], shape=(4, 3), max_caption_length=4)
 
 
 def test_no_files_and_no_captions_are_errors(tmp_path: Path) -> None:
@@ -143,4 +142,4 @@ def test_no_files_and_no_captions_are_errors(tmp_path: Path) -> None:
         read_pixels([str(tmp_path / "missing*")], size=8, max_caption_length=4)
     _write(tmp_path / "one", np.zeros(12, np.float16).tobytes(), [1, 2, 0, 0])
     with pytest.raises(ValueError, match="No image with a caption that has words"):
-        read_features([str(tmp_path / "one")], grid=(2, 2), channels=3, max_caption_length=4)
+        read_features([str(tmp_path / "one")], shape=(4, 3), max_caption_length=4)

@@ -11,12 +11,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from models.data import CaptionData
-from models.distribution import Replicas, _part
+from models.distribution import Replicas, SummingAdamW, _part
 from models.inference import load_captioner
 
 # Sums over two halves of a batch round otherwise than those over the whole. Measured: 1.5e-6.
@@ -89,6 +90,17 @@ def test_gradients_are_added_up_before_they_are_clipped() -> None:
     )
     # The sum, (3, 4), has norm 5 and is clipped to 1. The momentum is half of it.
     np.testing.assert_allclose(json.loads(result.stdout), [0.3, 0.4], rtol=1e-5)
+
+
+def test_scaled_steps_are_smaller_by_their_factor() -> None:
+    variables = [keras.Variable([1.0, 2.0]) for _ in range(2)]
+    optimizer = SummingAdamW(0.1, weight_decay=0.0)
+    optimizer.build(variables)
+    optimizer.scale_steps(variables[1:], 0.25)
+    optimizer.apply([tf.constant([3.0, -4.0])] * 2, variables)
+    fast, slow = (variable.numpy() - [1.0, 2.0] for variable in variables)
+    np.testing.assert_allclose(fast, [-0.1, 0.1], rtol=1e-4)
+    np.testing.assert_allclose(slow, 0.25 * fast, rtol=1e-4)
 
 
 def _start(

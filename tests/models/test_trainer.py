@@ -17,8 +17,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from components.image_featurizer.featurizing import Featurizer, Shard
 from models.captioner import Captioner
 from models.data import CaptionData
+from models.data_config import EncoderConfig, parse
+from models.encoders import build_encoder
 from models.inference import load_captioner
 from models.progress import NonFiniteLossError
 from models.trainer import run_fn
@@ -62,6 +65,46 @@ def test_trains_exports_and_leaves_no_checkpoint(
     assert "bright red" in red
     assert "dark blue" in blue
     assert score < 0
+
+
+@pytest.mark.slow(reason="VGG16, the smallest encoder with a stage of its own, and its export")
+def test_an_encoder_trained_from_a_stage_on_is_exported_whole(
+    fn_args: SimpleNamespace,
+    transformed: Path,
+    picture: Callable[[str, str], bytes],
+    tmp_path: Path,
+) -> None:
+    weights = tmp_path / "vgg16.weights.h5"
+    build_encoder(EncoderConfig("vgg16", None, input_size=32)).model.save_weights(weights)
+    run = fn_args.custom_config["run"]
+    run["model"]["encoder"] = {
+        "name": "vgg16",
+        "weights": str(weights),
+        "trainable": True,
+        "trainable_from": "block5_conv3",
+        "input_size": 32,
+    }
+    run["trainer"].update(epochs=40, early_stopping_patience=40, batch_size=24)
+    run["trainer"]["encoder_learning_rate_factor"] = 0.1
+    featurizer = Featurizer(parse(EncoderConfig, run["model"]["encoder"]), batch_size=24)
+    files = {split: str(tmp_path / split) for split in ("train", "val")}
+    for split, target in files.items():
+        [source] = (transformed / f"Split-{split}").iterdir()
+        featurizer.featurize(Shard(split, str(source), target, str(tmp_path / "partial")))
+    fn_args.train_files, fn_args.eval_files = [files["train"]], [files["val"]]
+    run_fn(fn_args)
+
+    captioner = load_captioner(fn_args.serving_model_dir)
+    [(red, _), (blue, _)] = captioner([picture("red", "bright"), picture("blue", "dark")])
+    assert "bright red" in red
+    assert "dark blue" in blue
+    exported = {value.tobytes() for value in _weights(fn_args.serving_model_dir)}
+    moved = {
+        weight.path.split("/")[-2]
+        for weight in featurizer.encoder.model.weights
+        if weight.numpy().tobytes() not in exported
+    }
+    assert moved == {"block5_conv3"}
 
 
 def test_a_train_split_without_images_of_home_is_an_error(fn_args: SimpleNamespace) -> None:

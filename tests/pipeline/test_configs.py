@@ -92,7 +92,7 @@ def test_models_with_the_same_frozen_encoder_share_it() -> None:
         "flickr8k",
         ["models.cnn_lstm.encoder={name: resnet50, weights: imagenet}"],
     )
-    assert list(config.frozen_encoders()) == ["resnet50"]
+    assert list(config.featurized_encoders()) == ["resnet50"]
 
 
 def test_frozen_encoders_that_differ_get_names_that_differ() -> None:
@@ -100,8 +100,15 @@ def test_frozen_encoders_that_differ_get_names_that_differ() -> None:
         "flickr8k",
         ["models.cnn_lstm.encoder={name: resnet50, weights: imagenet, input_size: 320}"],
     )
-    assert list(config.frozen_encoders()) == ["resnet50", "resnet50_2"]
+    assert list(config.featurized_encoders()) == ["resnet50", "resnet50_2"]
+
+
+def test_encoders_trained_from_a_stage_on_are_featurized_up_to_it() -> None:
+    stage = "{name: resnet50, weights: imagenet, trainable: true, trainable_from: conv5}"
+    config = load_config("flickr8k", [f"models.cnn_lstm.encoder={stage}"])
+    encoders = config.featurized_encoders()
+    assert encoders["resnet50"].trainable_from == "conv5"
 
 
 def test_trained_encoders_need_no_featurizer() -> None:
-    assert load_config("sample").frozen_encoders() == {}
+    assert load_config("sample").featurized_encoders() == {}

@@ -48,22 +48,22 @@ def test_captioners_without_a_model() -> None:
     assert training_lines(["1"], {}, {}, seed=3) == {}
 
 
-def features(folder: Path, splits: dict[str, dict[str, np.ndarray]]) -> standard_artifacts.Examples:
+def features(
+    folder: Path, splits: dict[str, dict[str, list[float]]]
+) -> standard_artifacts.Examples:
     """Featurized examples by the project's contract."""
     for split, images in splits.items():
         examples = [
             make_example(
                 {
                     "image/id": [image_id.encode()],
-                    "image/features": [grid.astype("<f2").tobytes()],
+                    "image/mean_features": [np.array(mean, "<f2").tobytes()],
                 }
             )
-            for image_id, grid in images.items()
+            for image_id, mean in images.items()
         ]
         write_records(folder / f"Split-{split}" / "data.gz", examples)
-    artifact = make_artifact(standard_artifacts.Examples, folder, list(splits))
-    artifact.set_int_custom_property("channels", 2)
-    return artifact
+    return make_artifact(standard_artifacts.Examples, folder, list(splits))
 
 
 @pytest.mark.parametrize("images", [["1", "2"], ["2"]])
@@ -71,8 +71,8 @@ def test_nearest_by_the_direction_of_mean_features(tmp_path: Path, images: list[
     artifact = features(
         tmp_path,
         {
-            "train": {"up": np.array([[0, 9], [0, 1]]), "right": np.array([[1, 0], [1, 0]])},
-            "test": {"1": np.array([[5, 1], [5, 0]]), "2": np.array([[0, 1], [0.5, 1]])},
+            "train": {"up": [0, 5], "right": [1, 0]},
+            "test": {"1": [5, 0.5], "2": [0.25, 1]},
         },
     )
     found = nearest_neighbours([artifact], images, "test")

@@ -125,8 +125,8 @@ def test_features_take_the_place_of_pixels(tmp_path: Path, encoder: EncoderConfi
 
     assert output.get_string_custom_property("encoder") == "small_cnn"
     assert output.get_int_custom_property("input_size") == SIZE
-    assert output.get_string_custom_property("grid") == "2x2"
-    assert output.get_int_custom_property("channels") == 128
+    assert output.get_string_custom_property("shape") == "4x128"
+    assert output.get_string_custom_property("trained_from") == ""
     weights_sha256 = hashlib.sha256(Path(encoder.weights).read_bytes()).hexdigest()
     assert output.get_string_custom_property("weights_sha256") == weights_sha256
 
@@ -139,12 +139,39 @@ def test_features_take_the_place_of_pixels(tmp_path: Path, encoder: EncoderConfi
         expected = tf.train.Example.FromString(before)
         image = expected.features.feature.pop("image/encoded").bytes_list.value[0]
         raw = after.features.feature.pop("image/features").bytes_list.value[0]
+        mean = after.features.feature.pop("image/mean_features").bytes_list.value[0]
         assert after == expected
         features = np.frombuffer(raw, "<f2").reshape(reference.info.feature_shape)
+        np.testing.assert_allclose(
+            np.frombuffer(mean, "<f2"), features.mean(0, dtype=np.float32), rtol=2e-3, atol=1e-3
+        )
         pixels = images.decode_and_resize(tf.constant([image]), SIZE)
         np.testing.assert_allclose(
             features, reference.model(pixels, training=False)[0], rtol=2e-3, atol=1e-3
         )
+
+
+def test_an_encoder_trained_from_a_stage_on_is_applied_up_to_it(tmp_path: Path) -> None:
+    weights = tmp_path / "vgg16.weights.h5"
+    build_encoder(EncoderConfig("vgg16", None, input_size=SIZE)).model.save_weights(weights)
+    config = EncoderConfig("vgg16", str(weights), True, "block5", SIZE)
+    examples = examples_in(tmp_path / "in", {"val": [[record("v", picture(9))]]})
+    output = featurize(examples, tmp_path / "out", config, batch_size=1)
+    assert output.get_string_custom_property("shape") == "2x2x512"
+    assert output.get_string_custom_property("trained_from") == "block5"
+
+    [after] = read(tmp_path / "out" / "Split-val")
+    made, mean = (
+        np.frombuffer(after.features.feature[key].bytes_list.value[0], "<f2")
+        for key in ("image/features", "image/mean_features")
+    )
+    reference = build_encoder(config)
+    pixels = images.decode_and_resize(tf.constant([picture(9)]), SIZE)
+    features = reference.model(pixels, training=False)
+    np.testing.assert_allclose(mean, tf.reduce_mean(features, 1)[0], rtol=2e-3, atol=1e-3)
+    # What is left to the Trainer makes the encoder's features of it.
+    rest = reference.trained(made.reshape(1, 2, 2, 512).astype(np.float32))
+    np.testing.assert_allclose(rest, features, rtol=5e-3, atol=1e-3 * np.max(features))
 
 
 @pytest.fixture(scope="module")
@@ -240,12 +267,18 @@ def test_empty_split_is_an_error(tmp_path: Path, encoder: EncoderConfig) -> None
         featurize(examples, tmp_path / "out", encoder)
 
 
-def test_trained_encoder_is_refused(encoder: EncoderConfig) -> None:
-    trained = EncoderConfig("small_cnn", None, trainable=True)
-    with pytest.raises(ValueError, match="must be frozen; small_cnn is to be trained"):
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (EncoderConfig("small_cnn", "x.h5", trainable=True), "all of small_cnn is to be trained"),
+        (EncoderConfig("vgg16", None), "must have weights that the Trainer finds again"),
+    ],
+)
+def test_what_cannot_be_made_beforehand_is_refused(config: EncoderConfig, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         ImageFeaturizer(
             examples=channel_utils.as_channel([standard_artifacts.Examples()]),
-            encoder=trained,
+            encoder=config,
             batch_size=4,
             code_fingerprint="0",
         )

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from models.data_config import EncoderConfig
 from models.encoders import EncoderError, build_encoder
-from models.encoders.fine_tuning import freeze_before
+from models.encoders.fine_tuning import split_before
 
 
 def vgg16(stage: str | None) -> keras.Model:
@@ -19,15 +19,18 @@ def vgg16(stage: str | None) -> keras.Model:
 
 
 def network() -> keras.Model:
-    """A network within an encoder, as those of `keras.applications` are."""
-    inputs = x = keras.Input((8, 8, 3))
-    for name in ("conv1", "conv2_block1", "conv2_block2"):
-        x = keras.layers.Conv2D(4, 3, padding="same", name=name)(x)
-        x = keras.layers.BatchNormalization(name=f"{name}_bn")(x)
-    x = keras.layers.Dropout(0.5, name="drop")(x)
-    inner = keras.Model(inputs, x)
+    """A residual network."""
     images = keras.Input((8, 8, 3))
-    return keras.Model(images, inner(keras.layers.Rescaling(1 / 255)(images)), name="toy")
+    x = keras.layers.Rescaling(1 / 255)(images)
+    for name in ("conv1", "conv2_block1", "conv2_block2"):
+        branch = keras.layers.Conv2D(4, 3, padding="same", name=name)(x)
+        branch = keras.layers.BatchNormalization(name=f"{name}_bn")(branch)
+        branch = keras.layers.Conv2D(4, 1, name=f"{name}_out")(branch)
+        x = branch if name == "conv1" else keras.layers.Add(name=f"{name}_add")([x, branch])
+    return keras.Model(images, keras.layers.Dropout(0.5, name="drop")(x), name="toy")
+
+
+IMAGES = np.random.default_rng(1).uniform(0, 255, (2, 8, 8, 3)).astype(np.float32)
 
 
 def owners(variables: list[keras.Variable]) -> list[str]:
@@ -48,19 +51,35 @@ def test_the_stage_and_what_follows_is_trained(stage: str, trained: set[str]) ->
 
 def test_a_step_moves_the_stage_alone_and_no_statistics() -> None:
     model = network()
-    freeze_before(model, "conv2")
+    frozen, trained = split_before(model, "conv2")
     before = [variable.numpy() for variable in model.variables]
     optimizer = keras.optimizers.SGD(1.0)
     with tf.GradientTape() as tape:
-        features = model(tf.random.stateless_uniform((2, 8, 8, 3), (1, 2), 0, 255), training=True)
+        features = trained(frozen(IMAGES, training=True), training=True)
         loss = tf.reduce_sum(features**2)
-    optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+    optimizer.apply(tape.gradient(loss, trained.trainable_variables), trained.trainable_variables)
     moved = [
         variable
         for variable, old in zip(model.variables, before, strict=True)
         if "seed_generator" not in variable.path and np.any(variable.numpy() != old)
     ]
-    assert owners(moved) == ["conv2_block1"] * 2 + ["conv2_block2"] * 2
+    assert set(owners(moved)) == {
+        "conv2_block1", "conv2_block1_out", "conv2_block2", "conv2_block2_out"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", ["conv1", "conv2", "conv2_block2", "conv2_block1_add"])
+def test_the_two_parts_make_the_whole(stage: str) -> None:
+    model = network()
+    frozen, trained = split_before(model, stage)
+    np.testing.assert_allclose(trained(frozen(IMAGES)), model(IMAGES), rtol=1e-6)
+    assert not frozen.trainable_variables
+
+
+def test_a_stage_that_others_go_on_beside_is_refused() -> None:
+    # The shortcut goes around it.
+    with pytest.raises(EncoderError, match=r"where it can be cut.*beside which"):
+        split_before(network(), "conv2_block1_out")
 
 
 def test_without_a_stage_all_is_trained() -> None:
@@ -83,7 +102,7 @@ def test_names_that_change_from_process_to_process_are_no_stages() -> None:
 
 def test_a_stage_without_weights_behind_it_is_refused() -> None:
     with pytest.raises(EncoderError, match=r"encoder toy must leave something to train.*'drop'"):
-        freeze_before(network(), "drop")
+        split_before(network(), "drop")
 
 
 def test_a_frozen_encoder_has_no_stage_to_train() -> None:
