@@ -33,10 +33,11 @@ def split_before(model: keras.Model, stage: str) -> tuple[keras.Model, keras.Mod
     first = _first_layer(model, stage)
     # Of a residual block, whose parts lie side by side, any may be the first.
     at = first.output if isinstance(first.input, list) and not first.weights else first.input
-    trained = keras.Model(at, model.output, name=f"{model.name}_trained")
+    # What only another tensor can give, some versions of Keras see here and others when it is asked.
     try:
+        trained = keras.Model(at, model.output, name=f"{model.name}_trained")
         trained(np.zeros((1, *at.shape[1:]), np.float32))
-    except (KeyError, ValueError) as error:  # of a tensor that nothing gives
+    except (KeyError, ValueError) as error:
         raise EncoderError(
             f"`trainable_from` of encoder {model.name} must be where it can be cut, such as the "
             f"beginning of a block. Received: {stage!r}, beside which others go on."
