@@ -33,7 +33,7 @@ def split_before(model: keras.Model, stage: str) -> tuple[keras.Model, keras.Mod
     first = _first_layer(model, stage)
     # Of a residual block, whose parts lie side by side, any may be the first.
     at = first.output if isinstance(first.input, list) and not first.weights else first.input
-    # What only another tensor can give, some versions of Keras see here and others when it is asked.
+    # Some versions of Keras see here that a tensor is missing, others when it is asked for.
     try:
         trained = keras.Model(at, model.output, name=f"{model.name}_trained")
         trained(np.zeros((1, *at.shape[1:]), np.float32))
