@@ -1,11 +1,15 @@
 """How the notebooks show charts and pictures.
 
-Charts are SVG that Vega-Lite draws when a cell runs, as in the reports. TFMA's own widgets do not
-show in JupyterLab 4 and TFDV's need the network; these show everywhere, in print too.
+Charts are SVG that Vega-Lite draws when a cell runs, as in the reports, within `<img>`: what is SVG
+itself JupyterLab strips from notebooks that were run elsewhere, on a server or in CI. TFMA's own
+widgets do not show in JupyterLab 4 and TFDV's need the network; these show everywhere, in print
+too.
 """
 
 from __future__ import annotations
 
+import base64
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,9 +17,12 @@ from IPython.display import HTML
 
 from components.caption_evaluator import charts
 
-# The colours of the reports in their light form; both are readable on a dark page.
-_COLOURS = "--model:#2f6fdb;--reference:#d9822b;--third:#6b9c3a"
+# The colours of the reports in their light form, and a gray that is read on a dark page too: a
+# picture knows nothing of the page's.
+_COLOURS = "--model:#2f6fdb;--reference:#d9822b;--third:#6b9c3a;color:#7a7a7a"
 _WIDTH = 46  # rem
+# Units on both sides: letters may be wider here than where the chart was laid out.
+_MARGIN = 30
 
 
 def chart(spec: Mapping[str, Any], width: int = _WIDTH) -> HTML:
@@ -25,9 +32,18 @@ def chart(spec: Mapping[str, Any], width: int = _WIDTH) -> HTML:
       spec: Without size and style where those of the reports are right.
       width: The most it takes, rem.
     """
-    # Letters may be wider here than where the chart was laid out: what sticks out must show.
-    drawn = charts.svg(spec).replace("<svg", '<svg style="overflow:visible"', 1)
-    return HTML(f'<div style="{_COLOURS};max-width:{width}rem;padding:0 2.5rem">{drawn}</div>')
+
+    def root(match: re.Match[str]) -> str:
+        wide, high = float(match["width"]), float(match["height"])
+        box = f"{-_MARGIN} 0 {wide + 2 * _MARGIN:g} {high:g}"
+        return f'<svg style="{_COLOURS}"{match["rest"]} viewBox="{box}"'
+
+    size = r'<svg(?P<rest>[^>]*?) viewBox="0 0 (?P<width>[\d.]+) (?P<height>[\d.]+)"'
+    drawn = re.sub(size, root, charts.svg(spec), count=1)
+    data = base64.b64encode(drawn.encode()).decode()
+    return HTML(
+        f'<img src="data:image/svg+xml;base64,{data}" style="width:100%;max-width:{width}rem">'
+    )
 
 
 def series(field: str, names: list[str]) -> dict[str, Any]:

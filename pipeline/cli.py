@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -51,12 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-      What the command returned, 1 when a run failed, or 2 when the user gave something that cannot
-      be used.
+      What the command returned, 1 when a run failed, 2 when the user gave something that cannot be
+      used, 130 when the user stopped it, or 141 when nobody reads its output any more.
     """
     arguments = build_parser().parse_args(argv)
     try:
-        return int(arguments.run(arguments))
+        status = int(arguments.run(arguments))
+        sys.stdout.flush()  # where nobody reads any more, it shows here and not at the exit
+        return status
     except UserError as error:
         print(f"captioner: {error}", file=sys.stderr)
         return 2
@@ -66,6 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("captioner: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # `captioner runs | head`: what is left in the buffer must not be written at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 if __name__ == "__main__":

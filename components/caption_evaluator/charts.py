@@ -39,6 +39,7 @@ _CONFIG: dict[str, Any] = {
         "title": None,
         "orient": "top",
     },
+    "header": {"labelColor": "currentColor", "titleColor": "currentColor"},
 }
 
 

@@ -1,5 +1,6 @@
 """The command line from outside."""
 
+import os
 import subprocess
 import sys
 
@@ -44,6 +45,17 @@ def test_a_user_error_is_one_line_and_status_2(capsys: pytest.CaptureFixture[str
     error = capsys.readouterr().err
     assert error.startswith("captioner: `preset` must be one of")
     assert "Traceback" not in error
+
+
+def test_output_that_nobody_reads_is_no_error() -> None:
+    command = [sys.executable, "-m", "pipeline.cli", "weights"]
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write) as nobody:
+        result = subprocess.run(
+            command, stdout=nobody, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+    assert (result.returncode, result.stderr) == (141, "")
 
 
 def test_an_unknown_command_exits_with_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -142,8 +142,16 @@ def test_evaluations_are_read_by_tfma_and_by_coco_tools(project: Project, first_
 @pytest.mark.parametrize(
     ("notebook", "shown"),
     [
-        ("evaluation", ["<svg", "data:image/jpeg", "cider_d_train_idf", *MODELS]),
-        ("data", ["<svg", "caption/text", "No anomalies found", "jensen shannon divergence"]),
+        ("evaluation", ["data:image/svg+xml", "data:image/jpeg", "cider_d_train_idf", *MODELS]),
+        (
+            "data",
+            [
+                "data:image/svg+xml",
+                "caption/text",
+                "No anomalies found",
+                "jensen shannon divergence",
+            ],
+        ),
     ],
 )
 def test_notebooks_show_a_finished_run(
