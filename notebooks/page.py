@@ -9,7 +9,6 @@ too.
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,8 +20,8 @@ from components.caption_evaluator import charts
 # picture knows nothing of the page's.
 _COLOURS = "--model:#2f6fdb;--reference:#d9822b;--third:#6b9c3a;color:#7a7a7a"
 _WIDTH = 46  # rem
-# Units on both sides: letters may be wider here than where the chart was laid out.
-_MARGIN = 30
+# Letters may be wider than where a chart is laid out, and a picture cuts off what sticks out.
+_PADDING = {"left": 30, "right": 30, "top": 5, "bottom": 5}
 
 
 def chart(spec: Mapping[str, Any], width: int = _WIDTH) -> HTML:
@@ -32,14 +31,8 @@ def chart(spec: Mapping[str, Any], width: int = _WIDTH) -> HTML:
       spec: Without size and style where those of the reports are right.
       width: The most it takes, rem.
     """
-
-    def root(match: re.Match[str]) -> str:
-        wide, high = float(match["width"]), float(match["height"])
-        box = f"{-_MARGIN} 0 {wide + 2 * _MARGIN:g} {high:g}"
-        return f'<svg style="{_COLOURS}"{match["rest"]} viewBox="{box}"'
-
-    size = r'<svg(?P<rest>[^>]*?) viewBox="0 0 (?P<width>[\d.]+) (?P<height>[\d.]+)"'
-    drawn = re.sub(size, root, charts.svg(spec), count=1)
+    drawn = charts.svg({"padding": _PADDING, **spec})
+    drawn = drawn.replace("<svg", f'<svg style="{_COLOURS}"', 1)
     data = base64.b64encode(drawn.encode()).decode()
     return HTML(
         f'<img src="data:image/svg+xml;base64,{data}" style="width:100%;max-width:{width}rem">'

@@ -70,9 +70,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("captioner: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # `captioner runs | head`: what is left in the buffer must not be written at the exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not _nobody_reads():
+            raise
         return 141
+
+
+def _nobody_reads() -> bool:
+    """Whether what standard output goes to is closed, as in `captioner runs | head`."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is left in the buffer must not be written at the exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 if __name__ == "__main__":
