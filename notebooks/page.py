@@ -21,7 +21,7 @@ from components.caption_evaluator import charts
 _COLOURS = "--model:#2f6fdb;--reference:#d9822b;--third:#6b9c3a;color:#7a7a7a"
 _WIDTH = 46  # rem
 # Letters may be wider than where a chart is laid out, and a picture cuts off what sticks out.
-_PADDING = {"left": 30, "right": 30, "top": 5, "bottom": 5}
+_PADDING = {"left": 50, "right": 30, "top": 5, "bottom": 5}
 
 
 def chart(spec: Mapping[str, Any], width: int = _WIDTH) -> HTML:
