@@ -169,7 +169,7 @@ def caption(
     @tf.function(input_signature=[data.element_spec[1]], autograph=False)
     def generate(features: tf.Tensor) -> tf.Tensor:
         memory = captioner.remember(features)
-        found = beam_search(DecoderSteps(captioner.decoder), memory, decoding)
+        found = beam_search(DecoderSteps(captioner.decoder), memory, decoding, vocabulary)
         return text.detokenize(vocabulary.words(found.token_ids[:, 0]))
 
     said: dict[str, str] = {}

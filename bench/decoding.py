@@ -6,10 +6,11 @@ Whole split, from features to token ids:
   in Python. It reads the prefix again at every word, as `bench.training` says;
 - PyTorch one by one: the beam search of the common tutorials, an image at a time, with the same
   decoder and the same weights;
-- PyTorch batched: the same in batches as large as ours, which few users write.
+- PyTorch batched: the same in batches as large as ours, which few users write;
+- ours, words once: with `decoding.repeatable_words`, which the others do not know.
 
-One image: the exported SavedModel from JPEG bytes to the caption, against its encoder alone on a
-picture that is decoded and resized already.
+One image: the exported SavedModel from JPEG bytes to the caption, words once, against its encoder
+alone on a picture that is decoded and resized already.
 
 Weights are random and the end is made unlikely, so that all sides say `--words` words and none
 gains by ending early. That both sides search alike shows in the share of equal captions.
@@ -50,6 +51,8 @@ from models.encoders import build_encoder, encoder_names
 from models.export import export
 from models.vocabulary import Vocabulary
 
+# Of the vocabulary, those that may be repeated where others may not: as many as in the presets.
+_REPEATABLE = 12
 # Gives the images of a round, and its wall and CPU seconds.
 Party = Callable[[], tuple[int, np.ndarray]]
 
@@ -71,20 +74,34 @@ def main() -> None:
     arguments = parser.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
     config = DecoderConfig(cell=arguments.cell, attention=arguments.attention)
+    words = tuple(f"word{index}" for index in range(arguments.vocabulary_size))
+    vocabulary = Vocabulary(SPECIAL_TOKENS + words[len(SPECIAL_TOKENS) :])
     decoding = DecodingConfig(max_length=arguments.words)
-    _whole_split(config, decoding, arguments)
-    _single_image(config, decoding, arguments)
+    repeatable = " ".join(words[len(SPECIAL_TOKENS) :][:_REPEATABLE])
+    once = dataclasses.replace(decoding, repeatable_words=repeatable)
+    _whole_split(config, decoding, once, vocabulary, arguments)
+    _single_image(config, once, vocabulary, arguments)
 
 
 def _whole_split(
-    config: DecoderConfig, decoding: DecodingConfig, arguments: argparse.Namespace
+    config: DecoderConfig,
+    decoding: DecodingConfig,
+    once: DecodingConfig,
+    vocabulary: Vocabulary,
+    arguments: argparse.Namespace,
 ) -> None:
     captions = make_captions(arguments.images, arguments.vocabulary_size)
     decoder = RecurrentDecoder.from_settings(config, arguments.vocabulary_size)
     decoder.build((None, None), (None, POSITIONS, CHANNELS))
     _make_talkative(decoder)
-    ours, found = _ours(decoder, captions.features, decoding, arguments.batch_size)
-    parties = {"notebook": _notebook(config, decoding, arguments), "ours": ours}
+    searched = decoder, vocabulary, captions.features, arguments.batch_size
+    ours, found = _ours(*searched, decoding)
+    ours_once, _ = _ours(*searched, once)
+    parties = {
+        "notebook": _notebook(config, decoding, arguments),
+        "ours": ours,
+        "ours, words once": ours_once,
+    }
     python, version = find_torch(arguments.torch_python)
     with tempfile.TemporaryDirectory() as folder:
         if python:
@@ -118,7 +135,11 @@ def _whole_split(
 
 
 def _ours(
-    decoder: RecurrentDecoder, features: np.ndarray, decoding: DecodingConfig, batch_size: int
+    decoder: RecurrentDecoder,
+    vocabulary: Vocabulary,
+    features: np.ndarray,
+    batch_size: int,
+    decoding: DecodingConfig,
 ) -> tuple[Party, list[list[int]]]:
     """The search as validation, evaluator and server run it, and the list of what it last found."""
     captioner = Captioner(decoder)
@@ -126,7 +147,7 @@ def _ours(
 
     def search(inputs: tf.Tensor) -> tf.Tensor:
         memory = captioner.remember(inputs)
-        return beam_search(DecoderSteps(decoder), memory, decoding).token_ids[:, 0]
+        return beam_search(DecoderSteps(decoder), memory, decoding, vocabulary).token_ids[:, 0]
 
     spec = tf.TensorSpec([None, POSITIONS, CHANNELS], tf.float16)
     compiled = tf.function(search, input_signature=[spec], autograph=False)
@@ -177,7 +198,10 @@ def _notebook(
 
 
 def _single_image(
-    config: DecoderConfig, decoding: DecodingConfig, arguments: argparse.Namespace
+    config: DecoderConfig,
+    decoding: DecodingConfig,
+    vocabulary: Vocabulary,
+    arguments: argparse.Namespace,
 ) -> None:
     run = RunConfig(
         model_name="bench",
@@ -189,8 +213,6 @@ def _single_image(
         checkpoint_root="",
     )
     encoder = build_encoder(run.model.encoder)
-    words = tuple(f"word{index}" for index in range(arguments.vocabulary_size))
-    vocabulary = Vocabulary(SPECIAL_TOKENS + words[len(SPECIAL_TOKENS) :])
     captioner = build_captioner(run.model, encoder, vocabulary.size)
     _make_talkative(captioner.decoder)
     alone = tf.function(lambda pixels: encoder.model(pixels, training=False), autograph=False)

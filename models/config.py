@@ -143,6 +143,8 @@ class DecodingConfig:
         less alike; 1 is plain beam search.
       diversity_penalty: What a word loses of its log-probability for each choice of it by the
         groups before.
+      repeatable_words: Words that a caption may hold more than once, with spaces between; every
+        other one is said once at the most. None lets all be said again, if not immediately.
     """
 
     beam_size: Positive = 3
@@ -151,6 +153,7 @@ class DecodingConfig:
     max_length: Positive = 20
     beam_groups: Positive = 1
     diversity_penalty: Annotated[float, Field(ge=0)] = 0.5
+    repeatable_words: str | None = None
 
     def __post_init__(self) -> None:
         if self.min_length > self.max_length:

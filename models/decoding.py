@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from models.config import DecodingConfig
 from models.data_config import END_ID, PAD_ID, START_ID, UNKNOWN_ID
+from models.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from models.decoders.recurrent import Memory, RecurrentDecoder
@@ -71,14 +72,18 @@ class DecoderSteps:
         return self._decoder.step(token_ids, state, self._memory)
 
 
-def beam_search(model: StepModel, inputs: Any, config: DecodingConfig) -> Hypotheses:
+def beam_search(
+    model: StepModel, inputs: Any, config: DecodingConfig, vocabulary: Vocabulary
+) -> Hypotheses:
     """The most probable captions, greedily with a beam size of 1.
 
     Hypotheses compete by length-normalised log-probability. A finished one is frozen: it keeps its
     score and its place until better ones take it, and adds nothing. The search ends when all are
     finished. At `max_length` words only the end token may follow, so that every hypothesis is a
     complete caption and scored as such. Unknown words, immediate repetitions and captions of less
-    than `min_length` words are never generated.
+    than `min_length` words are never generated; where there are `repeatable_words`, no other word
+    is said twice. A caption that can go on with no word but has to is not finished, and has a score
+    of -inf.
 
     With several `beam_groups` hypotheses compete within their group, one group after the other
     (Vijayakumar et al., 2016, https://arxiv.org/abs/1610.02424, with Hamming diversity). The
@@ -88,9 +93,12 @@ def beam_search(model: StepModel, inputs: Any, config: DecodingConfig) -> Hypoth
     Args:
       model: Scores words.
       inputs: Whatever `model.initial_state` takes, for N images.
-      config: Beam size, length normalisation, lengths, groups.
+      config: Beam size, length normalisation, lengths, groups, words that may be repeated.
+      vocabulary: Words of the token ids.
     """
     beams = config.beam_size
+    words = config.repeatable_words
+    repeatable = None if words is None else vocabulary.ids(words.split())
     state = model.initial_state(inputs, beams)
     batch = tf.shape(tf.nest.flatten(state)[0])[0]
     # All beams of a group are the same at first; only one of them may compete.
@@ -110,7 +118,7 @@ def beam_search(model: StepModel, inputs: Any, config: DecodingConfig) -> Hypoth
         return (search.step <= config.max_length) & tf.reduce_any(alive)
 
     def advance(*search: Any) -> _Search:
-        return _advance(model, _Search(*search), config)
+        return _advance(model, _Search(*search), config, repeatable)
 
     end = _Search(*tf.while_loop(unfinished, advance, start))
     scores = _scores(end.log_probs, end.lengths, config)
@@ -193,9 +201,14 @@ def _scores(log_probs: tf.Tensor, lengths: tf.Tensor, config: DecodingConfig) ->
     return log_probs / length**config.length_normalization
 
 
-def _advance(model: StepModel, search: _Search, config: DecodingConfig) -> _Search:
+def _advance(
+    model: StepModel,
+    search: _Search,
+    config: DecodingConfig,
+    repeatable: tuple[int, ...] | None,
+) -> _Search:
     logits, state = model.step(search.last, search.state)
-    following = _continuations(tf.cast(logits, tf.float32), search, config)
+    following = _continuations(tf.cast(logits, tf.float32), search, config, repeatable)
     chosen = _choose(following, search, config)
 
     def of_chosen(x: tf.Tensor) -> tf.Tensor:
@@ -220,21 +233,31 @@ def _advance(model: StepModel, search: _Search, config: DecodingConfig) -> _Sear
     )
 
 
-def _continuations(logits: tf.Tensor, search: _Search, config: DecodingConfig) -> _Continuations:
+def _continuations(
+    logits: tf.Tensor,
+    search: _Search,
+    config: DecodingConfig,
+    repeatable: tuple[int, ...] | None,
+) -> _Continuations:
     """The likeliest words after each hypothesis, and the end.
 
     The vocabulary is gone through twice, for its sum and for its likeliest words; all else is about
     those few. They are enough: at most `beam_size` of one hypothesis are chosen or penalised, and
     some of those before them may not follow.
     """
-    may_not_follow = (*NEVER, END_ID)  # and the last word; the end has a place of its own
-    number = tf.minimum(config.beam_size + len(may_not_follow) + 1, tf.shape(logits)[-1])
+    may_not_follow = (*NEVER, END_ID)  # and words that were said; the end has a place of its own
+    said_words = 1 if repeatable is None else search.step
+    number = config.beam_size + len(may_not_follow) + said_words
+    number = tf.minimum(number, tf.shape(logits)[-1])
     total = tf.reduce_logsumexp(logits, axis=-1, keepdims=True)
     likeliest, words = tf.math.top_k(logits, number)
     finished = (search.last == END_ID)[..., None]
 
-    forbidden = tf.reduce_any(words[..., None] == tf.constant(may_not_follow), axis=-1)
+    forbidden = _is_among(words, tf.constant(may_not_follow))
     forbidden |= words == search.last[..., None]
+    if repeatable is not None:
+        said = _is_among(words, search.token_ids[:, :, None])
+        forbidden |= said & ~_is_among(words, tf.constant(repeatable, tf.int32))
     forbidden |= finished | (search.step == config.max_length)
     word_log_probs = tf.where(forbidden, -float("inf"), likeliest - total)
     end_log_probs = logits[..., END_ID : END_ID + 1] - total
@@ -247,6 +270,11 @@ def _continuations(logits: tf.Tensor, search: _Search, config: DecodingConfig) -
         log_probs=search.log_probs[..., None] + tf.concat([word_log_probs, end_log_probs], axis=-1),
         lengths=search.lengths + tf.cast(search.last != END_ID, tf.int32),
     )
+
+
+def _is_among(words: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+    """Whether each of [..., C] is one of [M], or of what broadcasts to [..., C, M]."""
+    return tf.reduce_any(words[..., None] == others, axis=-1)
 
 
 def _choose(following: _Continuations, search: _Search, config: DecodingConfig) -> tf.Tensor:

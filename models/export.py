@@ -112,7 +112,9 @@ class ServedCaptioner:
     def _search(self, image_bytes: tf.Tensor) -> tuple[Hypotheses, tf.Tensor, Memory]:
         pixels, decodable = images.decode_or_black(image_bytes, self._input_size)
         memory = self._model.remember(pixels)
-        hypotheses = beam_search(DecoderSteps(self._model.decoder), memory, self._decoding)
+        hypotheses = beam_search(
+            DecoderSteps(self._model.decoder), memory, self._decoding, self._vocabulary
+        )
         return hypotheses, decodable, memory
 
 

@@ -181,6 +181,7 @@ class CaptionerTraining:
     def _compile(self, decoding: DecodingConfig) -> None:
         """Makes the steps of training and validation."""
         captioner, config, replicas = self._captioner, self._config, self._replicas
+        vocabulary = self._vocabulary
         self._train_step = make_train_step(
             captioner,
             self._optimizer,
@@ -205,7 +206,8 @@ class CaptionerTraining:
 
         def generate(inputs: tf.Tensor) -> tf.Tensor:
             memory = captioner.remember(inputs)
-            return beam_search(DecoderSteps(captioner.decoder), memory, decoding).token_ids[:, 0]
+            found = beam_search(DecoderSteps(captioner.decoder), memory, decoding, vocabulary)
+            return found.token_ids[:, 0]
 
         spec, count = self._val.batch_spec, len(replicas.local)
         self._val_step = tf.function(

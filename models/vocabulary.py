@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
 import tensorflow as tf
 
@@ -38,6 +39,15 @@ class Vocabulary:
         """
         words = ("",) * len(SPECIAL_TOKENS) + self.tokens[len(SPECIAL_TOKENS) :]
         return tf.gather(tf.constant(words), ids)
+
+    def ids(self, words: Iterable[str]) -> tuple[int, ...]:
+        """The ids of those words that are in the vocabulary.
+
+        Args:
+          words: Words as they are in prepared captions.
+        """
+        ids = {word: index for index, word in enumerate(self.tokens)}
+        return tuple(ids[word] for word in words if word in ids)
 
 
 def load_vocabulary(transform_graph_path: str) -> Vocabulary:

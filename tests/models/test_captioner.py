@@ -9,10 +9,13 @@ import tensorflow as tf
 
 from models.captioner import Captioner
 from models.config import DecodingConfig
+from models.data_config import SPECIAL_TOKENS
 from models.decoders.recurrent import RecurrentDecoder
 from models.decoding import DecoderSteps, beam_search
+from models.vocabulary import Vocabulary
 
-VOCABULARY = 9
+WORDS = Vocabulary((*SPECIAL_TOKENS, "a", "b", "c", "d", "e"))
+VOCABULARY = WORDS.size
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +89,8 @@ def test_greedy_search_of_a_batch_is_that_of_each_image(attention: str) -> None:
 
     @tf.function(autograph=False)
     def search(inputs: tf.Tensor) -> tf.Tensor:
-        return beam_search(
-            DecoderSteps(captioner.decoder), captioner.remember(inputs), settings
-        ).scores
+        memory = captioner.remember(inputs)
+        return beam_search(DecoderSteps(captioner.decoder), memory, settings, WORDS).scores
 
     alone = tf.concat([search(features[row : row + 1]) for row in range(12)], 0)
     np.testing.assert_allclose(search(features), alone, rtol=1e-5)
@@ -138,7 +140,7 @@ def test_captions_are_in_the_manner_of_home() -> None:
     for _ in range(40):
         step()
     settings = DecodingConfig(beam_size=1, max_length=3)
-    found = beam_search(DecoderSteps(decoder), captioner.remember(images), settings)
+    found = beam_search(DecoderSteps(decoder), captioner.remember(images), settings, WORDS)
     assert found.token_ids[:, 0].numpy().tolist() == [[5, 6, 2, 0]] * 6
 
 

@@ -11,12 +11,13 @@ import pytest
 import tensorflow as tf
 
 from models.config import DecodingConfig
-from models.data_config import END_ID
+from models.data_config import END_ID, SPECIAL_TOKENS
 from models.decoding import beam_search, sample
+from models.vocabulary import Vocabulary
 
 A, B, C, D = 4, 5, 6, 7
-VOCABULARY = 8
 START = 1
+WORDS = Vocabulary((*SPECIAL_TOKENS, "a", "b", "c", "d"))
 
 # Probability of the next word by the last one. Greedy goes "a c ...", though "b d" is likelier:
 #   a c </s>: 0.5 * 0.4 * 0.5 = 0.10      a d </s>: 0.5 * 0.35 * 0.2 = 0.035
@@ -34,8 +35,8 @@ TRANSITIONS = {
 class FakeModel:
     """Knows the last word only; each image has a table of its own."""
 
-    def __init__(self, *tables: dict[int, dict[int, float]]):
-        probabilities = np.full([len(tables), VOCABULARY, VOCABULARY], 1e-30, np.float32)
+    def __init__(self, *tables: dict[int, dict[int, float]], size: int = WORDS.size):
+        probabilities = np.full([len(tables), size, size], 1e-30, np.float32)
         for index, table in enumerate(tables):
             for last, following in table.items():
                 for word, probability in following.items():
@@ -57,7 +58,7 @@ class FakeModel:
 def _search(model: Any, **config: Any) -> list[list[tuple[list[int], float]]]:
     """Hypotheses of every image: words without end token, score."""
     config = {"length_normalization": 0.0, "max_length": 4, **config}
-    found = tf.function(lambda: beam_search(model, None, DecodingConfig(**config)))()
+    found = tf.function(lambda: beam_search(model, None, DecodingConfig(**config), WORDS))()
     assert found.token_ids.shape[2] == config["max_length"] + 1
     results = []
     for token_ids, scores in zip(found.token_ids.numpy(), found.scores.numpy(), strict=True):
@@ -163,6 +164,42 @@ def test_never_unknown_repeated_or_empty() -> None:
     assert score == pytest.approx(math.log(0.05 * 0.06))
 
 
+def test_no_word_twice_but_those_that_may_be_repeated() -> None:
+    table = {
+        START: {A: 1.0},
+        A: {B: 0.9, END_ID: 0.1},
+        B: {A: 0.8, C: 0.15, END_ID: 0.05},
+        C: {A: 0.6, B: 0.3, END_ID: 0.1},
+    }
+    settings = {"beam_size": 1, "max_length": 5}
+    [[(words, _)]] = _search(FakeModel(table), **settings)
+    assert words == [A, B, A, B, A]
+    [[(words, score)]] = _search(FakeModel(table), **settings, repeatable_words="")
+    assert words == [A, B, C]
+    assert score == pytest.approx(math.log(0.9 * 0.15 * 0.1))
+    # Immediate repetition is another matter, and a word that is not known is never said.
+    repeatable = {A: {A: 0.5, B: 0.4, END_ID: 0.1}}
+    [[(words, score)]] = _search(
+        FakeModel({**table, **repeatable}), **settings, repeatable_words="a zebra"
+    )
+    assert words == [A, B, A]
+    assert score == pytest.approx(math.log(0.4 * 0.8 * 0.1))
+
+
+def test_as_many_words_as_were_said_are_passed_over() -> None:
+    # Whatever was last, the likeliest words are the same, in this order.
+    ranking = {word: 0.7 ** (word - A) for word in range(A, A + 20)}
+    model = FakeModel(dict.fromkeys((START, *ranking), {**ranking, END_ID: 1e-9}), size=30)
+    [[(words, _)]] = _search(model, beam_size=1, max_length=15, repeatable_words="")
+    assert words == list(range(A, A + 15))
+
+
+def test_a_caption_that_has_to_go_on_and_cannot_is_none() -> None:
+    table = {START: {A: 1.0}, A: {B: 0.9, END_ID: 0.1}, B: {A: 0.9, END_ID: 0.1}}
+    settings = {"beam_size": 2, "repeatable_words": "", "min_length": 5, "max_length": 5}
+    assert _search(FakeModel(table), **settings) == [[]]
+
+
 def test_images_of_a_batch_do_not_touch_each_other() -> None:
     alone = [_search(FakeModel(table), beam_size=3)[0] for table in (TRANSITIONS, BETTER)]
     together = _search(FakeModel(TRANSITIONS, BETTER), beam_size=3)
@@ -185,7 +222,7 @@ def test_the_search_stops_when_all_are_finished() -> None:
 
     calls = tf.Variable(0)
     model = Counting({START: {A: 1.0}, A: {END_ID: 1.0}})
-    beam_search(model, None, DecodingConfig(beam_size=1, max_length=20))
+    beam_search(model, None, DecodingConfig(beam_size=1, max_length=20), WORDS)
     assert calls.numpy() == 2
 
 
@@ -200,19 +237,32 @@ def _random_tables(count: int, seed: int) -> list[dict[int, dict[int, float]]]:
     ]
 
 
+@pytest.mark.parametrize("repeatable", [None, "a c", ""])
 @pytest.mark.parametrize("min_length", [1, 2])
 @pytest.mark.parametrize("alpha", [0.0, 0.7, 1.0])
-def test_a_wide_beam_finds_the_optimum_of_brute_force(alpha: float, min_length: int) -> None:
+def test_a_wide_beam_finds_the_optimum_of_brute_force(
+    alpha: float, min_length: int, repeatable: str | None
+) -> None:
     tables = _random_tables(5, seed=3)
     settings = {"max_length": 3, "min_length": min_length, "length_normalization": alpha}
-    found = _search(FakeModel(*tables), beam_size=128, **settings)
+    found = _search(FakeModel(*tables), beam_size=128, **settings, repeatable_words=repeatable)
     for table, rows in zip(tables, found, strict=True):
         expected = _brute_force(table, max_length=3, alpha=alpha)
-        expected = [one for one in expected if len(one[0]) >= min_length]
+        expected = [
+            one
+            for one in expected
+            if len(one[0]) >= min_length and _may_be_said(one[0], repeatable)
+        ]
         assert [words for words, _ in rows[:10]] == [words for words, _ in expected[:10]]
         np.testing.assert_allclose(
             [score for _, score in rows[:10]], [score for _, score in expected[:10]], rtol=1e-5
         )
+
+
+def _may_be_said(words: list[int], repeatable: str | None) -> bool:
+    if repeatable is None:
+        return True
+    return all(words.count(word) == 1 or WORDS.tokens[word] in repeatable.split() for word in words)
 
 
 def _brute_force(
@@ -229,20 +279,26 @@ def _brute_force(
     return sorted(captions, key=lambda caption: -caption[1])
 
 
+@pytest.mark.parametrize("repeatable", [None, "a c"])
 @pytest.mark.parametrize("groups", [1, 2, 3])
-def test_a_narrow_beam_chooses_as_a_search_written_out_in_python(groups: int) -> None:
+def test_a_narrow_beam_chooses_as_a_search_written_out_in_python(
+    groups: int, repeatable: str | None
+) -> None:
     tables = _random_tables(8, seed=4)
-    settings = {"beam_size": 6, "max_length": 5, "length_normalization": 0.7}
+    settings = {"beam_size": 6, "max_length": 5, "length_normalization": 0.7, "min_length": 2}
+    groups_settings = {"beam_groups": groups, "diversity_penalty": 0.4}
     found = _search(
-        FakeModel(*tables), **settings, min_length=2, beam_groups=groups, diversity_penalty=0.4
+        FakeModel(*tables), **settings, **groups_settings, repeatable_words=repeatable
     )
     for table, rows in zip(tables, found, strict=True):
-        expected = _plain_search(table, groups=groups)
+        expected = _plain_search(table, groups, repeatable)
         assert [words for words, _ in rows] == [words for words, _ in expected]
         np.testing.assert_allclose([s for _, s in rows], [s for _, s in expected], rtol=1e-5)
 
 
-def _plain_search(table: dict[int, dict[int, float]], groups: int) -> list[tuple[list[int], float]]:
+def _plain_search(
+    table: dict[int, dict[int, float]], groups: int, repeatable: str | None
+) -> list[tuple[list[int], float]]:
     """Beam 6, 2 to 5 words, normalisation 0.7, penalty 0.4; hypotheses are (words, log prob)."""
     beams: list[list[tuple[list[int], float]]] = [[([START], 0.0)] for _ in range(groups)]
 
@@ -260,6 +316,8 @@ def _plain_search(table: dict[int, dict[int, float]], groups: int) -> list[tuple
                 for word, probability in table[words[-1]].items():
                     is_end = word == END_ID
                     if word == words[-1] or (is_end and step < 2) or (not is_end and step == 5):
+                        continue
+                    if not (is_end or _may_be_said([*words, word], repeatable)):
                         continue
                     longer = ([*words, word], log_prob + math.log(probability))
                     price = 0.4 * said.count(word)
