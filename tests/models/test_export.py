@@ -23,7 +23,7 @@ from models.export import export
 from models.inference import load_captioner
 from models.vocabulary import Vocabulary
 
-BEAM, MAX_LENGTH = 2, 8
+BEAM, MIN_LENGTH, MAX_LENGTH = 2, 5, 8
 WORDS = ("a", "dog", "cat", "runs", "sits", "on", "grass", "狗")
 
 
@@ -48,7 +48,12 @@ def _export(folder: Path, attention: str, trainable: bool) -> dict[str, Any]:
         },
         "text": {},
         "trainer": {},
-        "decoding": {"beam_size": BEAM, "max_length": MAX_LENGTH},
+        "decoding": {
+            "beam_size": BEAM,
+            "min_length": MIN_LENGTH,
+            "max_length": MAX_LENGTH,
+            "repeatable_words": "a on",
+        },
         "code_fingerprint": "0123",
         "checkpoint_root": "",
     }
@@ -90,8 +95,9 @@ def test_captions_and_scores(signatures: dict, pictures: list[bytes]) -> None:
     assert answer["score"].dtype == tf.float32
     for caption in answer["caption"].numpy():
         words = caption.decode().replace("狗", " 狗 ").split()
-        assert 1 <= len(words) <= MAX_LENGTH
+        assert MIN_LENGTH <= len(words) <= MAX_LENGTH
         assert set(words) <= set(WORDS)
+        assert all(words.count(word) == 1 for word in set(words) - {"a", "on"})
     assert (answer["score"].numpy() < 0).all()
 
 
