@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from models.config import DecodingConfig, RunConfig
     from models.vocabulary import Vocabulary
 
-# Row of the table to what it sets, of the decoder and of the trainer.
+# Row of the table to what it sets, of the decoder, the trainer and the decoding.
 ROWS: dict[str, dict[str, dict[str, Any]]] = {
     "default": {},
     "all sources alike": {"decoder": {"foreign_sources": ()}, "trainer": {"home_share": 0.0}},
@@ -42,6 +42,7 @@ ROWS: dict[str, dict[str, dict[str, Any]]] = {
     "no label smoothing": {"trainer": {"label_smoothing": 0.0}},
     "no average of weights": {"trainer": {"ema_momentum": 0.0}},
     "scheduled sampling": {"trainer": {"scheduled_sampling": 0.25}},
+    "any word may be repeated": {"decoding": {"repeatable_words": None}},
 }
 _BATCH = 64
 _WIDTH = 190
@@ -102,6 +103,7 @@ def with_row(run: RunConfig, row: str, seed: int) -> RunConfig:
         run,
         model=dataclasses.replace(run.model, decoder=decoder),
         trainer=dataclasses.replace(run.trainer, seed=seed, **changes.get("trainer", {})),
+        decoding=dataclasses.replace(run.decoding, **changes.get("decoding", {})),
     )
 
 
