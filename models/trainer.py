@@ -9,7 +9,7 @@ import keras
 
 from models.captioner import Captioner, build_captioner
 from models.checkpoints import training_key
-from models.config import DecoderConfig, RunConfig
+from models.config import DecoderConfig, DecodingConfig, RunConfig
 from models.data import CaptionData, read_features, read_pixels
 from models.data_config import parse, to_plain
 from models.decoders.recurrent import RecurrentDecoder
@@ -114,7 +114,11 @@ def initial_model(
       run: Settings of the training.
       vocabulary: Words of the captions.
       replicas: That it will have.
+
+    Raises:
+      ValueError: Settings that do not fit the vocabulary.
     """
+    _check_repeatable_words(run.decoding, vocabulary)
     # Initial weights and dropout take their seeds from here, so a run can be repeated.
     keras.utils.set_random_seed(run.trainer.seed)
     with replicas.scope():
@@ -171,6 +175,17 @@ def read_split(
     if encoder.frozen is None:
         return read_pixels(patterns, size=encoder.input_size, **common)
     return read_features(patterns, shape=encoder.frozen_shape, **common)
+
+
+def _check_repeatable_words(decoding: DecodingConfig, vocabulary: Vocabulary) -> None:
+    """The search passes over words that it does not know; if it knows none, something is wrong."""
+    words = decoding.repeatable_words
+    if words and not vocabulary.ids(words.split()):
+        raise ValueError(
+            "`decoding.repeatable_words` must hold words of the captions, with spaces between; of "
+            "these none is in the vocabulary of the train split. "
+            f"Received: {words!r}."
+        )
 
 
 def _start_from_word_vectors(

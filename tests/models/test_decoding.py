@@ -189,7 +189,8 @@ def test_no_word_twice_but_those_that_may_be_repeated() -> None:
 def test_as_many_words_as_were_said_are_passed_over() -> None:
     # Whatever was last, the likeliest words are the same, in this order.
     ranking = {word: 0.7 ** (word - A) for word in range(A, A + 20)}
-    model = FakeModel(dict.fromkeys((START, *ranking), {**ranking, END_ID: 1e-9}), size=30)
+    following = {**ranking, END_ID: 1e-9}
+    model = FakeModel(dict.fromkeys((START, *ranking), following), size=30)
     [[(words, _)]] = _search(model, beam_size=1, max_length=15, repeatable_words="")
     assert words == list(range(A, A + 15))
 
@@ -287,9 +288,7 @@ def test_a_narrow_beam_chooses_as_a_search_written_out_in_python(
     tables = _random_tables(8, seed=4)
     settings = {"beam_size": 6, "max_length": 5, "length_normalization": 0.7, "min_length": 2}
     groups_settings = {"beam_groups": groups, "diversity_penalty": 0.4}
-    found = _search(
-        FakeModel(*tables), **settings, **groups_settings, repeatable_words=repeatable
-    )
+    found = _search(FakeModel(*tables), **settings, **groups_settings, repeatable_words=repeatable)
     for table, rows in zip(tables, found, strict=True):
         expected = _plain_search(table, groups, repeatable)
         assert [words for words, _ in rows] == [words for words, _ in expected]

@@ -112,6 +112,12 @@ def test_a_train_split_without_images_of_home_is_an_error(fn_args: SimpleNamespa
         run_fn(fn_args)
 
 
+def test_repeatable_words_that_are_all_unknown_are_an_error(fn_args: SimpleNamespace) -> None:
+    fn_args.custom_config["run"]["decoding"]["repeatable_words"] = "a,the,on"
+    with pytest.raises(ValueError, match=r"with spaces between.*Received: 'a,the,on'"):
+        run_fn(fn_args)
+
+
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[list[np.ndarray]]:
     """Weights of each model that would have been exported; exporting them takes its time."""
