@@ -62,14 +62,16 @@ class DecoderSteps:
     def __init__(self, decoder: RecurrentDecoder):
         self._decoder = decoder
         self._memory: Memory
+        self._output_weights: Any
 
     def initial_state(self, inputs: Memory, beam_size: int) -> Any:
         # All else is of the image, not of the hypothesis: neither tiled nor reordered.
         self._memory = inputs
+        self._output_weights = self._decoder.output_weights()
         return tuple(tf.repeat(part[:, None], beam_size, axis=1) for part in inputs.state)
 
     def step(self, token_ids: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
-        return self._decoder.step(token_ids, state, self._memory)
+        return self._decoder.step(token_ids, state, self._memory, self._output_weights)
 
 
 def beam_search(

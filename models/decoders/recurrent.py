@@ -301,8 +301,22 @@ class RecurrentDecoder(keras.layers.Layer):
         query = None if query is None else packing.unpack(query)
         return self._look(packing.unpack(packed), query, memory.grid, dtype)
 
+    def output_weights(self) -> Any:
+        """Weights of the output layer, float [embedding_dim, vocabulary_size], for `step`.
+
+        Those of tied embeddings are a copy. It is to be made once for all words of a caption: with
+        few hypotheses a product that transposes the embeddings itself takes four times as long.
+        """
+        if self.output_layer is not None:
+            return self.output_layer.kernel
+        return ops.transpose(self.embedding.embeddings)
+
     def step(
-        self, token_ids: Any, state: tuple[Any, ...], memory: Memory
+        self,
+        token_ids: Any,
+        state: tuple[Any, ...],
+        memory: Memory,
+        output_weights: Any = None,
     ) -> tuple[Any, tuple[Any, ...]]:
         """One word of every hypothesis of every image.
 
@@ -310,6 +324,7 @@ class RecurrentDecoder(keras.layers.Layer):
           token_ids: int [N, K], the last words.
           state: Recurrent state, a tuple of [N, K, units].
           memory: Of the N images; its state is that before the first word.
+          output_weights: What the method of that name gives; without it a step is slower.
 
         Returns:
           Pair of logits, float [N, K, vocabulary_size], and the new state.
@@ -321,7 +336,8 @@ class RecurrentDecoder(keras.layers.Layer):
         shape = (batch, beams, self.units)
         output = ops.reshape(output, shape)
         hidden, _ = self._look(output, self._query(output), memory.grid)
-        logits = self.logits(hidden, tuple(part[:, None] for part in memory.concepts))
+        concepts = tuple(part[:, None] for part in memory.concepts)
+        logits = self.logits(hidden, concepts, output_weights=output_weights)
         return logits, tuple(ops.reshape(part, shape) for part in new_state)
 
     def logits(
@@ -330,6 +346,7 @@ class RecurrentDecoder(keras.layers.Layer):
         concepts: tuple[Any, ...] = (),
         source: tuple[Any, ...] = (),
         training: bool = False,
+        output_weights: Any = None,
     ) -> Any:
         """Scores of the next word, float [..., vocabulary_size].
 
@@ -338,6 +355,7 @@ class RecurrentDecoder(keras.layers.Layer):
           concepts: `Memory.concepts` of the image of each hidden state, [..., vocabulary_size].
           source: `Memory.source` of the image of each hidden state, [...].
           training: Whether dropout is on.
+          output_weights: As for `step`.
         """
         dtype = self._dtype_of_products(training)
         if self.output_norm is not None:
@@ -345,13 +363,15 @@ class RecurrentDecoder(keras.layers.Layer):
         hidden = dense(self.output_projection, hidden, dtype)
         hidden = self._add_source(hidden, _OUTPUT, source)
         hidden = self.output_dropout(hidden, training=training)
-        if self.output_layer is not None:
-            scores = dense(self.output_layer, hidden, dtype)
-        else:
-            shape = ops.shape(hidden)
-            flat = ops.reshape(hidden, (-1, self.embedding_dim))
-            scores = matmul(flat, self.embedding.embeddings, dtype, transpose_b=True)
-            scores = ops.reshape(scores + self.output_bias, (*shape[:-1], self.vocabulary_size))
+        tied = self.output_layer is None
+        weights = output_weights
+        if weights is None:
+            weights = self.embedding.embeddings if tied else self.output_layer.kernel
+        shape = ops.shape(hidden)
+        flat = ops.reshape(hidden, (-1, self.embedding_dim))
+        scores = matmul(flat, weights, dtype, transpose_b=tied and output_weights is None)
+        scores += self.output_bias if tied else self.output_layer.bias
+        scores = ops.reshape(scores, (*shape[:-1], self.vocabulary_size))
         for logits in concepts:
             scores += self.concept_scale * logits
         return scores
