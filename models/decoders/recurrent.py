@@ -304,8 +304,9 @@ class RecurrentDecoder(keras.layers.Layer):
     def output_weights(self) -> Any:
         """Weights of the output layer, float [embedding_dim, vocabulary_size], for `step`.
 
-        Those of tied embeddings are a copy. It is to be made once for all words of a caption: with
-        few hypotheses a product that transposes the embeddings itself takes four times as long.
+        Those of tied embeddings are a transposed copy, to be made once for all words of a caption:
+        with few hypotheses a product that transposes the embeddings itself takes four times as
+        long.
         """
         if self.output_layer is not None:
             return self.output_layer.kernel
@@ -316,7 +317,7 @@ class RecurrentDecoder(keras.layers.Layer):
         token_ids: Any,
         state: tuple[Any, ...],
         memory: Memory,
-        output_weights: Any = None,
+        output_weights: Any,
     ) -> tuple[Any, tuple[Any, ...]]:
         """One word of every hypothesis of every image.
 
@@ -324,7 +325,7 @@ class RecurrentDecoder(keras.layers.Layer):
           token_ids: int [N, K], the last words.
           state: Recurrent state, a tuple of [N, K, units].
           memory: Of the N images; its state is that before the first word.
-          output_weights: What the method of that name gives; without it a step is slower.
+          output_weights: What the method of that name gives.
 
         Returns:
           Pair of logits, float [N, K, vocabulary_size], and the new state.
@@ -355,7 +356,7 @@ class RecurrentDecoder(keras.layers.Layer):
           concepts: `Memory.concepts` of the image of each hidden state, [..., vocabulary_size].
           source: `Memory.source` of the image of each hidden state, [...].
           training: Whether dropout is on.
-          output_weights: As for `step`.
+          output_weights: What the method of that name gives; the layer's own if None.
         """
         dtype = self._dtype_of_products(training)
         if self.output_norm is not None:

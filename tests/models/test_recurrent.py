@@ -70,7 +70,10 @@ def test_layer(
     ("cell", "attention"),
     list(itertools.product(["lstm", "gru"], ["none", "additive", "dot_product"])),
 )
-@pytest.mark.parametrize("further", [{}, {"gate": True, "layer_norm": True, "concepts": 0.5}])
+@pytest.mark.parametrize(
+    "further",
+    [{}, {"gate": True, "layer_norm": True, "concepts": 0.5}, {"tie_embeddings": False}],
+)
 def test_word_by_word_is_what_was_trained_as_a_whole(
     cell: str, attention: str, further: dict[str, float]
 ) -> None:
@@ -82,7 +85,7 @@ def test_word_by_word_is_what_was_trained_as_a_whole(
     state = tuple(tf.repeat(part[:, None], 2, axis=1) for part in memory.state)
     for position in range(T):
         last = tf.repeat(TOKEN_IDS[:, position, None], 2, axis=1)
-        logits, state = decoder.step(last, state, memory)
+        logits, state = decoder.step(last, state, memory, decoder.output_weights())
         for beam in range(2):
             np.testing.assert_allclose(logits[:, beam], whole[:, position], rtol=1e-4, atol=1e-5)
 
