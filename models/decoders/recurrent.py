@@ -364,14 +364,15 @@ class RecurrentDecoder(keras.layers.Layer):
         hidden = dense(self.output_projection, hidden, dtype)
         hidden = self._add_source(hidden, _OUTPUT, source)
         hidden = self.output_dropout(hidden, training=training)
-        tied = self.output_layer is None
-        weights = output_weights
-        if weights is None:
-            weights = self.embedding.embeddings if tied else self.output_layer.kernel
+        if self.output_layer is None:
+            weights, bias, transposed = self.embedding.embeddings, self.output_bias, True
+        else:
+            weights, bias, transposed = self.output_layer.kernel, self.output_layer.bias, False
+        if output_weights is not None:
+            weights, transposed = output_weights, False
         shape = ops.shape(hidden)
         flat = ops.reshape(hidden, (-1, self.embedding_dim))
-        scores = matmul(flat, weights, dtype, transpose_b=tied and output_weights is None)
-        scores += self.output_bias if tied else self.output_layer.bias
+        scores = matmul(flat, weights, dtype, transpose_b=transposed) + bias
         scores = ops.reshape(scores, (*shape[:-1], self.vocabulary_size))
         for logits in concepts:
             scores += self.concept_scale * logits
