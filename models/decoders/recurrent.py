@@ -305,8 +305,7 @@ class RecurrentDecoder(keras.layers.Layer):
         """Weights of the output layer, float [embedding_dim, vocabulary_size], for `step`.
 
         Those of tied embeddings are a transposed copy, to be made once for all words of a caption:
-        with few hypotheses a product that transposes the embeddings itself takes four times as
-        long.
+        with few hypotheses a product that transposes them at each word takes four times as long.
         """
         if self.output_layer is not None:
             return self.output_layer.kernel
@@ -356,7 +355,7 @@ class RecurrentDecoder(keras.layers.Layer):
           concepts: `Memory.concepts` of the image of each hidden state, [..., vocabulary_size].
           source: `Memory.source` of the image of each hidden state, [...].
           training: Whether dropout is on.
-          output_weights: What the method of that name gives; the layer's own if None.
+          output_weights: What the method of that name gives; None makes it here.
         """
         dtype = self._dtype_of_products(training)
         if self.output_norm is not None:
@@ -364,15 +363,12 @@ class RecurrentDecoder(keras.layers.Layer):
         hidden = dense(self.output_projection, hidden, dtype)
         hidden = self._add_source(hidden, _OUTPUT, source)
         hidden = self.output_dropout(hidden, training=training)
-        if self.output_layer is None:
-            weights, bias, transposed = self.embedding.embeddings, self.output_bias, True
-        else:
-            weights, bias, transposed = self.output_layer.kernel, self.output_layer.bias, False
-        if output_weights is not None:
-            weights, transposed = output_weights, False
+        if output_weights is None:
+            output_weights = self.output_weights()
+        bias = self.output_bias if self.output_layer is None else self.output_layer.bias
         shape = ops.shape(hidden)
         flat = ops.reshape(hidden, (-1, self.embedding_dim))
-        scores = matmul(flat, weights, dtype, transpose_b=transposed) + bias
+        scores = matmul(flat, output_weights, dtype) + bias
         scores = ops.reshape(scores, (*shape[:-1], self.vocabulary_size))
         for logits in concepts:
             scores += self.concept_scale * logits
