@@ -70,30 +70,18 @@ setuptools.setup(
         "Programming Language :: Python :: 3.11",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
-    packages=setuptools.find_packages(
-        include=[
-            f"{room}{suffix}"
-            for room in (
-                "components",
-                "ingestion",
-                "kubeflow",
-                "models",
-                "pipeline",
-                "schema",
-                "serving",
-            )
-            for suffix in ("", ".*")
-        ]
-    ),
+    # The rooms are installed below one name that is ours: `kubeflow` is the import name of
+    # Kubeflow's SDK, and `models` or `schema` may be anybody's.
+    packages=setuptools.find_packages(include=["tfx_captioner", "tfx_captioner.*"]),
     package_data={
-        "components.caption_evaluator": ["templates/*.j2"],
-        "kubeflow": ["settings/*.yaml"],
-        "pipeline": ["presets/*.yaml"],
-        "schema": ["schema.pbtxt"],
-        "serving": ["deploy/*"],
+        "tfx_captioner.components.caption_evaluator": ["templates/*.j2"],
+        "tfx_captioner.kubeflow": ["settings/*.yaml"],
+        "tfx_captioner.pipeline": ["presets/*.yaml"],
+        "tfx_captioner.schema": ["schema.pbtxt"],
+        "tfx_captioner.serving": ["deploy/*"],
     },
     python_requires=">=3.10,<3.12",
     install_requires=["pyyaml>=6", "rich>=13"],
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["captioner=pipeline.cli:main"]},
+    entry_points={"console_scripts": ["captioner=tfx_captioner.pipeline.cli:main"]},
 )

@@ -28,9 +28,9 @@ from rich.table import Table
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from models.captioner import Captioner
-    from models.config import DecodingConfig, RunConfig
-    from models.vocabulary import Vocabulary
+    from tfx_captioner.models.captioner import Captioner
+    from tfx_captioner.models.config import DecodingConfig, RunConfig
+    from tfx_captioner.models.vocabulary import Vocabulary
 
 # Row of the table to what it sets, of the decoder, the trainer and the decoding.
 ROWS: dict[str, dict[str, dict[str, Any]]] = {
@@ -69,9 +69,9 @@ class Featurized:
 
 def finished_run(preset: str, overrides: Sequence[str], model: str) -> Featurized:
     """Finds what the last run of a preset made for a model whose encoder is frozen, or in part."""
-    from models.config import RunConfig
-    from pipeline.configs import load_config
-    from pipeline.runs import latest_outputs, open_store
+    from tfx_captioner.models.config import RunConfig
+    from tfx_captioner.pipeline.configs import load_config
+    from tfx_captioner.pipeline.runs import latest_outputs, open_store
 
     config = load_config(preset, overrides)
     encoder = config.models[model].encoder
@@ -109,13 +109,13 @@ def with_row(run: RunConfig, row: str, seed: int) -> RunConfig:
 
 def train_and_score(found: Featurized, run: RunConfig) -> dict[str, dict[str, float]]:
     """Trains once; scores of the test split, by beam search as set and with one beam."""
-    from components.caption_evaluator.images import read_captions
-    from components.caption_evaluator.metrics import meteor
-    from components.caption_evaluator.scoring import FIELD_NAMES, score
-    from models.distribution import Replicas
-    from models.trainer import initial_model, read_split, read_train_split
-    from models.training import CaptionerTraining
-    from models.vocabulary import load_vocabulary
+    from tfx_captioner.components.caption_evaluator.images import read_captions
+    from tfx_captioner.metrics import meteor
+    from tfx_captioner.metrics.scoring import FIELD_NAMES, score
+    from tfx_captioner.models.distribution import Replicas
+    from tfx_captioner.models.trainer import initial_model, read_split, read_train_split
+    from tfx_captioner.models.training import CaptionerTraining
+    from tfx_captioner.models.vocabulary import load_vocabulary
 
     vocabulary = load_vocabulary(found.transform_graph)
     encoder, captioner = initial_model(run, vocabulary, Replicas())
@@ -165,8 +165,8 @@ def caption(
     """Image id to caption."""
     import tensorflow as tf
 
-    from models import text
-    from models.decoding import DecoderSteps, beam_search
+    from tfx_captioner.models import text
+    from tfx_captioner.models.decoding import DecoderSteps, beam_search
 
     @tf.function(input_signature=[data.element_spec[1]], autograph=False)
     def generate(features: tf.Tensor) -> tf.Tensor:
@@ -192,7 +192,7 @@ def read_scores(path: Path, overrides: Sequence[str]) -> list[dict[str, Any]]:
 
 def tables(scores: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
     """A table for each model: mean over seeds, and the range where there are several."""
-    from components.caption_evaluator.scoring import FIELD_NAMES
+    from tfx_captioner.metrics.scoring import FIELD_NAMES
 
     metrics = FIELD_NAMES.values()
     for model in sorted({entry["model"] for entry in scores}):

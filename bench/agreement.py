@@ -19,8 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from components.caption_evaluator import caption_files, scoring
-from components.caption_evaluator.metrics import meteor
+from tfx_captioner.metrics import caption_files, meteor, scoring
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "flickr8k-mini"
 
@@ -30,8 +29,8 @@ Hypotheses = Mapping[str, str]
 
 def systems_of(data: Path) -> Iterator[tuple[str, References, Hypotheses]]:
     """Name, references and captions of captioners that need no model."""
-    from ingestion.config import IngestConfig
-    from ingestion.readers.registry import choose_reader
+    from tfx_captioner.ingestion.config import IngestConfig
+    from tfx_captioner.ingestion.readers.registry import choose_reader
 
     found = choose_reader(str(data)).read(str(data), IngestConfig())
     captions = {image: [text for _, text in sorted(of)] for image, of in found.captions.items()}

@@ -42,14 +42,26 @@ from bench.training import (
     make_captions,
     seconds_of,
 )
-from models.captioner import Captioner, build_captioner
-from models.config import DecoderConfig, DecodingConfig, ModelConfig, RunConfig, TrainerConfig
-from models.data_config import END_ID, SPECIAL_TOKENS, START_ID, EncoderConfig, TextConfig
-from models.decoders.recurrent import RecurrentDecoder
-from models.decoding import DecoderSteps, beam_search
-from models.encoders import build_encoder, encoder_names
-from models.export import export
-from models.vocabulary import Vocabulary
+from tfx_captioner.models.captioner import Captioner, build_captioner
+from tfx_captioner.models.config import (
+    DecoderConfig,
+    DecodingConfig,
+    ModelConfig,
+    RunConfig,
+    TrainerConfig,
+)
+from tfx_captioner.models.data_config import (
+    END_ID,
+    SPECIAL_TOKENS,
+    START_ID,
+    EncoderConfig,
+    TextConfig,
+)
+from tfx_captioner.models.decoders.recurrent import RecurrentDecoder
+from tfx_captioner.models.decoding import DecoderSteps, beam_search
+from tfx_captioner.models.encoders import build_encoder, encoder_names
+from tfx_captioner.models.export import export
+from tfx_captioner.models.vocabulary import Vocabulary
 
 # Of the vocabulary, those that may be repeated where others may not: as many as in the presets.
 _REPEATABLE = 12

@@ -87,7 +87,7 @@ def through_beam(family: str, count: int) -> Measured:
         import numpy as np
         from tensorflow_model_analysis.metrics import metric_util
 
-        from components.caption_evaluator.metrics import tfma_metrics
+        from tfx_captioner.components.caption_evaluator import tfma_metrics
 
     metric = {
         "bleu_4": tfma_metrics.CorpusBleu,
@@ -126,12 +126,12 @@ def evaluation(count: int) -> Measured:
         import apache_beam as beam
 
         from bench.records import examples_in
-        from components.caption_evaluator import executor, judgement
-        from components.caption_evaluator.baseline import NO_BASELINE
-        from components.caption_evaluator.captioning import Captions
-        from components.caption_evaluator.config import EvaluatorConfig
-        from components.caption_evaluator.images import read_split, split_files
-        from components.caption_evaluator.training import read_training_text
+        from tfx_captioner.components.caption_evaluator import executor, judgement
+        from tfx_captioner.components.caption_evaluator.baseline import NO_BASELINE
+        from tfx_captioner.components.caption_evaluator.captioning import Captions
+        from tfx_captioner.components.caption_evaluator.config import EvaluatorConfig
+        from tfx_captioner.components.caption_evaluator.images import read_split, split_files
+        from tfx_captioner.components.caption_evaluator.training import read_training_text
     config = EvaluatorConfig(thresholds={"bleu_4": 0.1}, meteor=False)
     with tempfile.TemporaryDirectory() as folder:
         examples = examples_in(folder)

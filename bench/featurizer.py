@@ -20,10 +20,10 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from components.image_featurizer.featurizing import Featurizer, Shard
-from models import images
-from models.data_config import EncoderConfig
-from models.encoders import encoder_names
+from tfx_captioner.components.image_featurizer.featurizing import Featurizer, Shard
+from tfx_captioner.models import images
+from tfx_captioner.models.data_config import EncoderConfig
+from tfx_captioner.models.encoders import encoder_names
 
 BATCH_SIZE = 32
 

@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.synthetic import REFERENCES, captions
-from components.caption_evaluator.metrics import ptb
-from components.caption_evaluator.metrics.bleu import BleuStatistics, bleu_scores
-from components.caption_evaluator.metrics.cider import CiderCorpus
-from components.caption_evaluator.metrics.rouge import RougeStatistics
+from tfx_captioner.metrics import ptb
+from tfx_captioner.metrics.bleu import BleuStatistics, bleu_scores
+from tfx_captioner.metrics.cider import CiderCorpus
+from tfx_captioner.metrics.rouge import RougeStatistics
 
 
 def measured(function: Callable[[], Any]) -> tuple[float, Any]:

@@ -35,8 +35,8 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from serving import config, launcher, wire
-from serving.client import CallOptions, CaptionClient
+from tfx_captioner.serving import config, launcher, wire
+from tfx_captioner.serving.client import CallOptions, CaptionClient
 
 Ask = Callable[[], object]
 
@@ -215,12 +215,12 @@ def timed(call: Ask) -> float:
 
 def make_model(folder: Path) -> None:
     """Exports ResNet-50 and GRU with random weights, as a Trainer would."""
-    from models.captioner import build_captioner
-    from models.config import RunConfig
-    from models.data_config import SPECIAL_TOKENS, parse
-    from models.encoders import build_encoder
-    from models.export import export
-    from models.vocabulary import Vocabulary
+    from tfx_captioner.models.captioner import build_captioner
+    from tfx_captioner.models.config import RunConfig
+    from tfx_captioner.models.data_config import SPECIAL_TOKENS, parse
+    from tfx_captioner.models.encoders import build_encoder
+    from tfx_captioner.models.export import export
+    from tfx_captioner.models.vocabulary import Vocabulary
 
     run = parse(
         RunConfig,

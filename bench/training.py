@@ -36,12 +36,12 @@ import tensorflow as tf
 from keras import layers
 
 from bench.pytorch.process import TorchProcess, find_torch
-from models.captioner import Captioner
-from models.config import DecoderConfig, TrainerConfig
-from models.data import CaptionData
-from models.data_config import TextConfig
-from models.decoders.recurrent import RecurrentDecoder
-from models.training import make_optimizer, make_train_step
+from tfx_captioner.models.captioner import Captioner
+from tfx_captioner.models.config import DecoderConfig, TrainerConfig
+from tfx_captioner.models.data import CaptionData
+from tfx_captioner.models.data_config import TextConfig
+from tfx_captioner.models.decoders.recurrent import RecurrentDecoder
+from tfx_captioner.models.training import make_optimizer, make_train_step
 
 POSITIONS, CHANNELS = 49, 2048
 CAPTIONS_PER_IMAGE = 5

@@ -50,8 +50,8 @@ def erring(captions: Mapping[str, str], share: float, seed: int) -> dict[str, st
 def write_data(data: Path, folder: str) -> dict[str, str]:
     """Writes records whose references leave one person out; returns what that person said."""
     from bench.records import Record, write_split
-    from ingestion.config import IngestConfig
-    from ingestion.readers.registry import choose_reader
+    from tfx_captioner.ingestion.config import IngestConfig
+    from tfx_captioner.ingestion.readers.registry import choose_reader
 
     found = choose_reader(str(data)).read(str(data), IngestConfig())
     said = {}
@@ -76,12 +76,12 @@ def evaluate(
     import apache_beam as beam
 
     from bench.records import examples_in
-    from components.caption_evaluator import executor, judgement
-    from components.caption_evaluator.blessing import Baseline, BaselineStatus
-    from components.caption_evaluator.captioning import Captions
-    from components.caption_evaluator.config import EvaluatorConfig
-    from components.caption_evaluator.images import read_split, split_files
-    from components.caption_evaluator.training import read_training_text
+    from tfx_captioner.components.caption_evaluator import executor, judgement
+    from tfx_captioner.components.caption_evaluator.blessing import Baseline, BaselineStatus
+    from tfx_captioner.components.caption_evaluator.captioning import Captions
+    from tfx_captioner.components.caption_evaluator.config import EvaluatorConfig
+    from tfx_captioner.components.caption_evaluator.images import read_split, split_files
+    from tfx_captioner.components.caption_evaluator.training import read_training_text
 
     Path(uri).mkdir(parents=True)
     examples = [examples_in(folder)]

@@ -1,7 +1,8 @@
 """Artifact types of this project's own nodes.
 
 Kubeflow imports a custom type by its TYPE_NAME as a Python path, so each is reachable as
-`components.<Class>`, and PROPERTIES cannot be declared there: values travel as custom properties.
+`tfx_captioner.<Class>`, and PROPERTIES cannot be declared there: values travel as custom
+properties.
 """
 
 from tfx.types.artifact import Artifact
@@ -16,4 +17,4 @@ class DataApproval(Artifact):
     that must not run on unapproved data depend on it.
     """
 
-    TYPE_NAME = "components.DataApproval"
+    TYPE_NAME = "tfx_captioner.DataApproval"

@@ -13,7 +13,7 @@ from tfx.components.evaluator import constants
 from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.types import Artifact
 
-from components.artifacts import STATISTICS_ID
+from tfx_captioner.components.artifacts import STATISTICS_ID
 
 ArtifactDict = dict[str, list[Artifact]]
 

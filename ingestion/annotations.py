@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from ingestion.errors import IngestError
+from tfx_captioner.ingestion.errors import IngestError
 
 SPLITS = ("train", "val", "test")
 

@@ -7,8 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from ingestion import files
-from ingestion.errors import IngestError
+from tfx_captioner.ingestion import files
+from tfx_captioner.ingestion.errors import IngestError
 
 DATASET = "dataset.json"
 

@@ -9,7 +9,7 @@ import random
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ingestion.scenes import Scene
+from tfx_captioner.ingestion.scenes import Scene
 
 PIXELS = 96  # height and width of a picture
 

@@ -15,17 +15,17 @@ import apache_beam as beam
 import tensorflow as tf
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
-from ingestion import files
-from ingestion.annotations import Annotations
-from ingestion.config import IngestConfig
-from ingestion.dataset import DATASET, DatasetInfo
-from ingestion.errors import IngestError
-from ingestion.fingerprint import code_of, hash_of
-from ingestion.plan import Inventory, Shard, plan_shards, select_images
-from ingestion.publish import Staging
-from ingestion.readers.registry import choose_reader
-from ingestion.shards import ShardReport, WriteShard
-from ingestion.summary import rejected_lines, summarise
+from tfx_captioner.ingestion import files
+from tfx_captioner.ingestion.annotations import Annotations
+from tfx_captioner.ingestion.config import IngestConfig
+from tfx_captioner.ingestion.dataset import DATASET, DatasetInfo
+from tfx_captioner.ingestion.errors import IngestError
+from tfx_captioner.ingestion.fingerprint import code_of, hash_of
+from tfx_captioner.ingestion.plan import Inventory, Shard, plan_shards, select_images
+from tfx_captioner.ingestion.publish import Staging
+from tfx_captioner.ingestion.readers.registry import choose_reader
+from tfx_captioner.ingestion.shards import ShardReport, WriteShard
+from tfx_captioner.ingestion.summary import rejected_lines, summarise
 
 REJECTED = "rejected.jsonl"
 

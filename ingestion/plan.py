@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ingestion import files
-from ingestion.annotations import SPLITS, Annotations, Reason
-from ingestion.errors import IngestError
+from tfx_captioner.ingestion import files
+from tfx_captioner.ingestion.annotations import SPLITS, Annotations, Reason
+from tfx_captioner.ingestion.errors import IngestError
 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 

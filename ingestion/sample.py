@@ -15,10 +15,10 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from ingestion.errors import IngestError
-from ingestion.fingerprint import code_of
-from ingestion.publish import Staging
-from ingestion.scenes import Scene, captions, is_held_out, random_scene
+from tfx_captioner.ingestion.errors import IngestError
+from tfx_captioner.ingestion.fingerprint import code_of
+from tfx_captioner.ingestion.publish import Staging
+from tfx_captioner.ingestion.scenes import Scene, captions, is_held_out, random_scene
 
 MANIFEST = "sample.json"
 SCENES = "scenes.json"
@@ -97,7 +97,7 @@ def scenes_of_split(split: str, size: int, seed: int) -> Iterator[tuple[str, Sce
 
 
 def _write(folder: Path, seed: int, sizes: dict[str, int]) -> None:
-    from ingestion.drawing import draw
+    from tfx_captioner.ingestion.drawing import draw
 
     (folder / "Images").mkdir()
     tokens: list[str] = []

@@ -20,11 +20,11 @@ from typing import Any
 import apache_beam as beam
 import tensorflow as tf
 
-from ingestion import files
-from ingestion.annotations import Reason, Rejection
-from ingestion.config import IngestConfig
-from ingestion.pictures import Picture, UnusablePictureError, prepare_picture
-from ingestion.plan import PlannedImage, Shard, read_plan
+from tfx_captioner.ingestion import files
+from tfx_captioner.ingestion.annotations import Reason, Rejection
+from tfx_captioner.ingestion.config import IngestConfig
+from tfx_captioner.ingestion.pictures import Picture, UnusablePictureError, prepare_picture
+from tfx_captioner.ingestion.plan import PlannedImage, Shard, read_plan
 
 # Reading and decoding leave the interpreter lock alone; this many images are in memory at once.
 _THREADS, _BATCH = 4, 16

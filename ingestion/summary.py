@@ -7,13 +7,13 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from ingestion.annotations import SPLITS, Annotations, Reason, Rejection
-from ingestion.config import IngestConfig
-from ingestion.dataset import CaptionsPerImage, DatasetInfo, SplitInfo
-from ingestion.errors import IngestError
-from ingestion.fingerprint import hash_of
-from ingestion.plan import check_no_split_is_empty
-from ingestion.shards import ShardReport
+from tfx_captioner.ingestion.annotations import SPLITS, Annotations, Reason, Rejection
+from tfx_captioner.ingestion.config import IngestConfig
+from tfx_captioner.ingestion.dataset import CaptionsPerImage, DatasetInfo, SplitInfo
+from tfx_captioner.ingestion.errors import IngestError
+from tfx_captioner.ingestion.fingerprint import hash_of
+from tfx_captioner.ingestion.plan import check_no_split_is_empty
+from tfx_captioner.ingestion.shards import ShardReport
 
 _BAD_CAPTIONS = (Reason.CAPTION_EMPTY, Reason.CAPTION_UNPARSABLE)
 

@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from pipeline import typed_yaml
-from pipeline.errors import UserError
+from tfx_captioner.pipeline import typed_yaml
+from tfx_captioner.pipeline.errors import UserError
 
 SETTINGS = Path(__file__).with_name("settings")
 STRICT = ConfigDict(extra="forbid")
@@ -80,7 +80,7 @@ class KubeflowConfig:
     checkpoints: Location
     backend: Literal["kubeflow", "vertex"] = "kubeflow"
     schema: Annotated[str, Field(pattern="^/.+")] = (
-        "/opt/venv/lib/python3.11/site-packages/schema/schema.pbtxt"
+        "/opt/venv/lib/python3.11/site-packages/tfx_captioner/schema/schema.pbtxt"
     )
     service_account: str | None = None
     volume_claim: str | None = None

@@ -1,6 +1,6 @@
 """What an environment, and so an image, consists of: its packages and their sizes.
 
-docker run --rm IMAGE python -m kubeflow.contents
+docker run --rm IMAGE python -m tfx_captioner.kubeflow.contents
 """
 
 from __future__ import annotations

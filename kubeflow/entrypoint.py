@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-MODULE = "kubeflow.entrypoint"
+MODULE = "tfx_captioner.kubeflow.entrypoint"
 TFX_EXECUTOR = "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor"
 TFX_DRIVER = "tfx.orchestration.kubeflow.v2.file_based_example_gen.driver"
 

@@ -31,7 +31,7 @@ from concurrent import futures
 from pathlib import Path
 from typing import Any
 
-from kubeflow import entrypoint
+from tfx_captioner.kubeflow import entrypoint
 
 LOG = logging.getLogger("captioner.kubeflow")
 _LOG_TAIL = 4000

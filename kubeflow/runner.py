@@ -15,14 +15,8 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
-
-if __name__ == "__main__":
-    # As a script this file's own folder comes first on the path, where `config.py` and
-    # `serving/` would be taken for somebody else's.
-    sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).parent]
 
 import yaml
 from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
@@ -32,12 +26,12 @@ from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import (
 )
 from tfx.orchestration.pipeline import Pipeline
 
-from kubeflow import entrypoint
-from kubeflow.config import KubeflowConfig, load_settings, match_nodes
-from kubeflow.spec import Spec, adapt, check_importable, platform_spec
-from pipeline.configs import PipelineConfig, load_config
-from pipeline.errors import UserError
-from pipeline.pipeline import Locations, Previous, create_pipeline
+from tfx_captioner.kubeflow import entrypoint
+from tfx_captioner.kubeflow.config import KubeflowConfig, load_settings, match_nodes
+from tfx_captioner.kubeflow.spec import Spec, adapt, check_importable, platform_spec
+from tfx_captioner.pipeline.configs import PipelineConfig, load_config
+from tfx_captioner.pipeline.errors import UserError
+from tfx_captioner.pipeline.pipeline import Locations, Previous, create_pipeline
 
 
 class Runner(KubeflowV2DagRunner):

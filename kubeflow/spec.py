@@ -22,14 +22,14 @@ from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.base.executor_spec import ExecutorClassSpec
 from tfx.utils import import_utils
 
-from kubeflow.config import KubeflowConfig, NodeResources, match_nodes
-from kubeflow.entrypoint import DRIVER_FLAG, EXECUTOR_FLAG
-from pipeline.errors import UserError
+from tfx_captioner.kubeflow.config import KubeflowConfig, NodeResources, match_nodes
+from tfx_captioner.kubeflow.entrypoint import DRIVER_FLAG, EXECUTOR_FLAG
+from tfx_captioner.pipeline.errors import UserError
 
 Spec = dict[str, Any]
 
 # Looks at a folder instead of at inputs, so that no cache may answer for it.
-_UNCACHEABLE = "components.pushed_model.executor.Executor"
+_UNCACHEABLE = "tfx_captioner.components.pushed_model.executor.Executor"
 
 
 def adapt(spec: Mapping[str, Any], settings: KubeflowConfig) -> Spec:

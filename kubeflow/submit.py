@@ -12,10 +12,10 @@ from pathlib import Path
 
 from kfp.client import Client
 
-from kubeflow.config import KubeflowConfig
-from kubeflow.runner import compile_pipeline
-from pipeline.configs import PipelineConfig
-from pipeline.errors import UserError
+from tfx_captioner.kubeflow.config import KubeflowConfig
+from tfx_captioner.kubeflow.runner import compile_pipeline
+from tfx_captioner.pipeline.configs import PipelineConfig
+from tfx_captioner.pipeline.errors import UserError
 
 
 @dataclass(frozen=True)

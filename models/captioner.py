@@ -9,10 +9,10 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from models.config import ModelConfig
-from models.data_config import END_ID, PAD_ID, UNKNOWN_ID
-from models.decoders.recurrent import Memory, RecurrentDecoder
-from models.encoders import Encoder
+from tfx_captioner.models.config import ModelConfig
+from tfx_captioner.models.data_config import END_ID, PAD_ID, UNKNOWN_ID
+from tfx_captioner.models.decoders.recurrent import Memory, RecurrentDecoder
+from tfx_captioner.models.encoders import Encoder
 
 
 @keras.saving.register_keras_serializable("captioner")

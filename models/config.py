@@ -10,7 +10,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from models.data_config import STRICT, EncoderConfig, Positive, TextConfig
+from tfx_captioner.models.data_config import STRICT, EncoderConfig, Positive, TextConfig
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from models import images
-from models.data_config import PAD_ID
+from tfx_captioner.models import images
+from tfx_captioner.models.data_config import PAD_ID
 
 logger = logging.getLogger("captioner.models")
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
-from models.config import DecodingConfig
-from models.data_config import END_ID, PAD_ID, START_ID, UNKNOWN_ID
-from models.vocabulary import Vocabulary
+from tfx_captioner.models.config import DecodingConfig
+from tfx_captioner.models.data_config import END_ID, PAD_ID, START_ID, UNKNOWN_ID
+from tfx_captioner.models.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from models.decoders.recurrent import Memory, RecurrentDecoder
+    from tfx_captioner.models.decoders.recurrent import Memory, RecurrentDecoder
 
 # Tokens that are never generated.
 NEVER = (PAD_ID, START_ID, UNKNOWN_ID)

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.data_config import PAD_ID
+from tfx_captioner.models.data_config import PAD_ID
 
 Batch = dict[str, tf.Tensor]
 

@@ -14,14 +14,14 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from models import images, text
-from models.captioner import Captioner
-from models.config import DecodingConfig, RunConfig
-from models.data_config import START_ID, to_plain
-from models.decoders.recurrent import Memory
-from models.decoding import DecoderSteps, Hypotheses, beam_search
-from models.encoders import Encoder
-from models.vocabulary import Vocabulary
+from tfx_captioner.models import images, text
+from tfx_captioner.models.captioner import Captioner
+from tfx_captioner.models.config import DecodingConfig, RunConfig
+from tfx_captioner.models.data_config import START_ID, to_plain
+from tfx_captioner.models.decoders.recurrent import Memory
+from tfx_captioner.models.decoding import DecoderSteps, Hypotheses, beam_search
+from tfx_captioner.models.encoders import Encoder
+from tfx_captioner.models.vocabulary import Vocabulary
 
 METADATA_NAME = "captioner.json"
 WARMUP_NAME = "tf_serving_warmup_requests"

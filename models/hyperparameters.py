@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from models.config import DecoderConfig, RunConfig, TrainerConfig
+from tfx_captioner.models.config import DecoderConfig, RunConfig, TrainerConfig
 
 
 def with_hyperparameters(run: RunConfig, hyperparameters: Mapping[str, Any]) -> RunConfig:

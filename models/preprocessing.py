@@ -10,8 +10,8 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from models import text
-from models.data_config import (
+from tfx_captioner.models import text
+from tfx_captioner.models.data_config import (
     END_ID,
     PAD_ID,
     SPECIAL_TOKENS,
@@ -20,7 +20,7 @@ from models.data_config import (
     TextConfig,
     parse,
 )
-from models.vocabulary import VOCABULARY_NAME
+from tfx_captioner.models.vocabulary import VOCABULARY_NAME
 
 PASSED_THROUGH = ("image/id", "image/encoded", "image/height", "image/width", "image/source")
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from components.caption_evaluator.metrics.cider import CiderCorpus, DocumentFrequencies
-from models.data import CaptionData
-from models.data_config import END_ID, PAD_ID, START_ID
+from tfx_captioner.metrics.cider import CiderCorpus, DocumentFrequencies
+from tfx_captioner.models.data import CaptionData
+from tfx_captioner.models.data_config import END_ID, PAD_ID, START_ID
 
 
 class CiderReward:

@@ -14,13 +14,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.captioner import Captioner
-from models.config import SelfCriticalConfig
-from models.data import CaptionData
-from models.data_config import PAD_ID, START_ID
-from models.decoding import NEVER, DecoderSteps, sample
-from models.distribution import Batch, Replicas, add_up
-from models.rewards import CiderReward
+from tfx_captioner.models.captioner import Captioner
+from tfx_captioner.models.config import SelfCriticalConfig
+from tfx_captioner.models.data import CaptionData
+from tfx_captioner.models.data_config import PAD_ID, START_ID
+from tfx_captioner.models.decoding import NEVER, DecoderSteps, sample
+from tfx_captioner.models.distribution import Batch, Replicas, add_up
+from tfx_captioner.models.rewards import CiderReward
 
 
 class SelfCriticalSteps:

@@ -7,11 +7,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from models import text
-from models.captioner import Captioner
-from models.data_config import PAD_ID, START_ID
-from models.decoders.recurrent import Memory
-from models.vocabulary import Vocabulary
+from tfx_captioner.models import text
+from tfx_captioner.models.captioner import Captioner
+from tfx_captioner.models.data_config import PAD_ID, START_ID
+from tfx_captioner.models.decoders.recurrent import Memory
+from tfx_captioner.models.vocabulary import Vocabulary
 
 # Pixels of a cell of the attention grid, and between the grids of two words.
 _CELL, _GAP = 8, 4

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from models.captioner import Captioner, build_captioner
-from models.checkpoints import training_key
-from models.config import DecoderConfig, DecodingConfig, RunConfig
-from models.data import CaptionData, read_features, read_pixels
-from models.data_config import parse, to_plain
-from models.decoders.recurrent import RecurrentDecoder
-from models.distribution import Replicas, choose_strategy
-from models.encoders import Encoder, build_encoder
-from models.export import export
-from models.hyperparameters import with_hyperparameters
-from models.training import CaptionerTraining
-from models.vocabulary import Vocabulary, load_vocabulary
-from models.word_vectors import read_word_vectors
+from tfx_captioner.models.captioner import Captioner, build_captioner
+from tfx_captioner.models.checkpoints import training_key
+from tfx_captioner.models.config import DecoderConfig, DecodingConfig, RunConfig
+from tfx_captioner.models.data import CaptionData, read_features, read_pixels
+from tfx_captioner.models.data_config import parse, to_plain
+from tfx_captioner.models.decoders.recurrent import RecurrentDecoder
+from tfx_captioner.models.distribution import Replicas, choose_strategy
+from tfx_captioner.models.encoders import Encoder, build_encoder
+from tfx_captioner.models.export import export
+from tfx_captioner.models.hyperparameters import with_hyperparameters
+from tfx_captioner.models.training import CaptionerTraining
+from tfx_captioner.models.vocabulary import Vocabulary, load_vocabulary
+from tfx_captioner.models.word_vectors import read_word_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,17 +12,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.captioner import Captioner
-from models.checkpoints import TrainingCheckpoint
-from models.config import DecodingConfig, TrainerConfig
-from models.data import CaptionData
-from models.decoding import DecoderSteps, beam_search
-from models.distribution import Batch, Replicas, SummingAdamW, add_up
-from models.progress import Meter, Progress
-from models.rewards import CiderReward
-from models.self_critical import SelfCriticalSteps
-from models.summaries import write_samples
-from models.vocabulary import Vocabulary
+from tfx_captioner.models.captioner import Captioner
+from tfx_captioner.models.checkpoints import TrainingCheckpoint
+from tfx_captioner.models.config import DecodingConfig, TrainerConfig
+from tfx_captioner.models.data import CaptionData
+from tfx_captioner.models.decoding import DecoderSteps, beam_search
+from tfx_captioner.models.distribution import Batch, Replicas, SummingAdamW, add_up
+from tfx_captioner.models.progress import Meter, Progress
+from tfx_captioner.models.rewards import CiderReward
+from tfx_captioner.models.self_critical import SelfCriticalSteps
+from tfx_captioner.models.summaries import write_samples
+from tfx_captioner.models.vocabulary import Vocabulary
 
 logger = logging.getLogger("captioner.models")
 

@@ -14,17 +14,17 @@ from keras_tuner.engine import base_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
 from tfx.v1.components import TunerFnResult
 
-from models.checkpoints import training_key
-from models.config import RunConfig, SelfCriticalConfig, TunerConfig
-from models.data import CaptionData
-from models.data_config import parse
-from models.distribution import Replicas
-from models.encoders import build_encoder
-from models.hyperparameters import with_hyperparameters
-from models.progress import NonFiniteLossError
-from models.trainer import initial_model, read_split, read_train_split
-from models.training import CaptionerTraining
-from models.vocabulary import Vocabulary, load_vocabulary
+from tfx_captioner.models.checkpoints import training_key
+from tfx_captioner.models.config import RunConfig, SelfCriticalConfig, TunerConfig
+from tfx_captioner.models.data import CaptionData
+from tfx_captioner.models.data_config import parse
+from tfx_captioner.models.distribution import Replicas
+from tfx_captioner.models.encoders import build_encoder
+from tfx_captioner.models.hyperparameters import with_hyperparameters
+from tfx_captioner.models.progress import NonFiniteLossError
+from tfx_captioner.models.trainer import initial_model, read_split, read_train_split
+from tfx_captioner.models.training import CaptionerTraining
+from tfx_captioner.models.vocabulary import Vocabulary, load_vocabulary
 
 if TYPE_CHECKING:
     from tfx.components.trainer.fn_args_utils import FnArgs

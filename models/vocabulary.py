@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import tensorflow as tf
 
-from models.data_config import SPECIAL_TOKENS
+from tfx_captioner.models.data_config import SPECIAL_TOKENS
 
 # Name of the vocabulary asset in the transform graph.
 VOCABULARY_NAME = "caption_vocabulary"

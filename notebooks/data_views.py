@@ -12,7 +12,7 @@ from IPython.display import HTML
 from page import chart, series
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
-from components.data_gate.executor import with_drift_limits
+from tfx_captioner.components.data_gate.executor import with_drift_limits
 
 _STATISTICS, _ANOMALIES = "FeatureStats.pb", "SchemaDiff.pb"
 

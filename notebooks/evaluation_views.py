@@ -13,12 +13,13 @@ import tensorflow_model_analysis as tfma
 from IPython.display import HTML
 from page import chart, series
 
-from components.caption_evaluator import evaluation, scoring
-from components.caption_evaluator.config import OVERALL
-from components.caption_evaluator.gallery import thumbnail
-from components.caption_evaluator.images import encoded_images
-from components.caption_evaluator.summary import read_summary
-from pipeline.evaluations import history
+from tfx_captioner.components.caption_evaluator import evaluation
+from tfx_captioner.components.caption_evaluator.config import OVERALL
+from tfx_captioner.components.caption_evaluator.gallery import thumbnail
+from tfx_captioner.components.caption_evaluator.images import encoded_images
+from tfx_captioner.components.caption_evaluator.summary import read_summary
+from tfx_captioner.metrics import scoring
+from tfx_captioner.pipeline.evaluations import history
 
 
 def load_result(folder: Path) -> tfma.EvalResult:

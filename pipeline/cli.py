@@ -14,8 +14,8 @@ import select
 import sys
 from collections.abc import Sequence
 
-from pipeline import commands
-from pipeline.errors import RunFailedError, UserError
+from tfx_captioner.pipeline import commands
+from tfx_captioner.pipeline.errors import RunFailedError, UserError
 
 _EPILOG = """\
 examples:

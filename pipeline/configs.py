@@ -16,13 +16,13 @@ import yaml
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from components.caption_evaluator.config import EvaluatorConfig
-from components.serving_validator.config import ServingValidatorConfig
-from ingestion.config import IngestConfig
-from models.config import DecodingConfig, ModelConfig, TrainerConfig, TunerConfig
-from models.data_config import STRICT, EncoderConfig, Positive, TextConfig
-from pipeline import typed_yaml
-from pipeline.errors import UserError
+from tfx_captioner.components.caption_evaluator.config import EvaluatorConfig
+from tfx_captioner.components.serving_validator.config import ServingValidatorConfig
+from tfx_captioner.ingestion.config import IngestConfig
+from tfx_captioner.models.config import DecodingConfig, ModelConfig, TrainerConfig, TunerConfig
+from tfx_captioner.models.data_config import STRICT, EncoderConfig, Positive, TextConfig
+from tfx_captioner.pipeline import typed_yaml
+from tfx_captioner.pipeline.errors import UserError
 
 PRESETS = Path(__file__).with_name("presets")
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UserError
+from tfx_captioner.pipeline.errors import UserError
 
 RUNS = Path("runs")
 # Written by the CaptionEvaluator into the folder of each evaluation, last of all but the report.

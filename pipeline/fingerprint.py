@@ -1,8 +1,8 @@
 """Fingerprint of the user code behind a dotted path.
 
 TFX's cache knows a node's inputs and execution properties, but not the code behind
-`run_fn="models.trainer.run_fn"`. The fingerprint goes into the execution properties, so that an
-edit of code a node runs invalidates that node, and one of other code does not.
+`run_fn="tfx_captioner.models.trainer.run_fn"`. The fingerprint goes into the execution properties,
+so that an edit of code a node runs invalidates that node, and one of other code does not.
 """
 
 from __future__ import annotations
@@ -14,16 +14,20 @@ from modulefinder import ModuleFinder
 from pathlib import Path
 from typing import Any
 
+import tfx_captioner
+
+PACKAGE = tfx_captioner.__name__
 # Rooms whose code runs inside nodes. `pipeline` is left out: it only wires the nodes.
-ROOMS = ("components", "ingestion", "models", "schema", "serving")
-_ROOT = Path(__file__).resolve().parents[1]
+ROOMS = ("components", "ingestion", "metrics", "models", "schema", "serving")
+_ROOT = Path(tfx_captioner.__file__).parents[1]
 
 
 class _RoomFinder(ModuleFinder):
     """Finds modules of the rooms alone: where they are installed, TensorFlow lies beside them."""
 
     def find_module(self, name: str, path: Any, parent: Any = None) -> Any:
-        if path is None and name not in ROOMS:  # no path: a package of the top level
+        allowed = {None: (PACKAGE,), PACKAGE: ROOMS}.get(parent and parent.__name__)
+        if allowed is not None and name not in allowed:
             raise ImportError(name)
         return super().find_module(name, path, parent)
 
@@ -37,7 +41,7 @@ def code_fingerprint(*modules: str, root: Path = _ROOT) -> str:
 
     Args:
       modules: Dotted names, such as `models.trainer`.
-      root: Folder that holds the rooms.
+      root: Folder that holds the package.
 
     Raises:
       ImportError: A module is not in this project.
@@ -51,7 +55,7 @@ def code_fingerprint(*modules: str, root: Path = _ROOT) -> str:
     digest = hashlib.sha256()
     for name, reached in sorted(finder.modules.items()):
         source = getattr(reached, "__file__", None)
-        if name.split(".")[0] not in ROOMS or not source:
+        if not source:
             continue
         path = Path(source)
         digest.update(f"{name}\n{ast.dump(ast.parse(path.read_bytes()))}\n".encode())

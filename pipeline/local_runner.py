@@ -14,24 +14,17 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-import sys
 import time
 import traceback
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-if __name__ == "__main__":
-    # As a script this file's own folder comes first on the path, where `pipeline.py` would be
-    # taken for the package `pipeline`.
-    _here = Path(__file__).resolve().parent
-    sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != _here]
-
 from rich.console import Console
 
-from pipeline.configs import PipelineConfig, load_config
-from pipeline.errors import RunFailedError, UserError
-from pipeline.progress import NodeRun, RunMonitor, quiet
+from tfx_captioner.pipeline.configs import PipelineConfig, load_config
+from tfx_captioner.pipeline.errors import RunFailedError, UserError
+from tfx_captioner.pipeline.progress import NodeRun, RunMonitor, quiet
 
 
 @dataclass(frozen=True)
@@ -116,9 +109,9 @@ def run(config: PipelineConfig) -> tuple[list[NodeRun], Path]:
 
 def _check_source(config: PipelineConfig) -> None:
     """Looks whether there is a data set, before weights are fetched and anything is written."""
-    from ingestion import files
-    from ingestion.errors import IngestError
-    from ingestion.readers.registry import choose_reader
+    from tfx_captioner.ingestion import files
+    from tfx_captioner.ingestion.errors import IngestError
+    from tfx_captioner.ingestion.readers.registry import choose_reader
 
     data = config.data
     if data.source == "sample":
@@ -137,8 +130,8 @@ def _check_source(config: PipelineConfig) -> None:
 
 def _prepare_weights(config: PipelineConfig, console: Console) -> None:
     """Gets the encoders' weights now, so that no run fails an hour in for want of a file."""
-    from models.encoders import EncoderError, encoder_info
-    from models.encoders.fetching import fetch
+    from tfx_captioner.models.encoders import EncoderError, encoder_info
+    from tfx_captioner.models.encoders.fetching import fetch
 
     console.print("▸ Weights")
     for name, model in config.models.items():
@@ -161,9 +154,9 @@ def _prepare_weights(config: PipelineConfig, console: Console) -> None:
 
 def _prepare_data(config: PipelineConfig, folders: RunFolders, console: Console) -> None:
     """Generates the sample where it is asked for, and ingests; both do nothing when done before."""
-    from ingestion.errors import IngestError
-    from ingestion.job import ingest
-    from ingestion.sample import generate_sample
+    from tfx_captioner.ingestion.errors import IngestError
+    from tfx_captioner.ingestion.job import ingest
+    from tfx_captioner.ingestion.sample import generate_sample
 
     data = config.data
     console.print("▸ Data")
@@ -191,7 +184,7 @@ def _prepare_data(config: PipelineConfig, folders: RunFolders, console: Console)
 def _run_graph(config: PipelineConfig, folders: RunFolders) -> None:
     from tfx import v1 as tfx
 
-    from pipeline.pipeline import Locations, create_pipeline
+    from tfx_captioner.pipeline.pipeline import Locations, create_pipeline
 
     folders.metadata.parent.mkdir(parents=True, exist_ok=True)
     locations = Locations(
@@ -207,7 +200,7 @@ def _run_graph(config: PipelineConfig, folders: RunFolders) -> None:
 
 def _keep_schema(folders: RunFolders) -> Path:
     """Copies the curated schema to a path that changes with its content."""
-    content = resources.files("schema").joinpath("schema.pbtxt").read_bytes()
+    content = resources.files("tfx_captioner.schema").joinpath("schema.pbtxt").read_bytes()
     path = folders.schemas / hashlib.sha256(content).hexdigest()[:16] / "schema.pbtxt"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,18 +13,21 @@ from tfx.proto import example_gen_pb2, pusher_pb2, trainer_pb2
 from tfx.types import Artifact
 from tfx.types.channel import BaseChannel
 
-from components.artifacts import DataApproval
-from components.caption_evaluator.component import CaptionEvaluator
-from components.data_gate.component import DataGate
-from components.image_featurizer.component import ImageFeaturizer
-from components.model_selector.component import ModelSelector
-from components.pushed_model.component import PushedModel
-from components.resolvers import PreviousApprovedStatisticsStrategy, PreviousBlessedModelStrategy
-from components.serving_validator.component import ServingValidator
-from models.config import ModelConfig, RunConfig
-from models.data_config import to_plain
-from pipeline.configs import PipelineConfig
-from pipeline.fingerprint import code_fingerprint
+from tfx_captioner.components.artifacts import DataApproval
+from tfx_captioner.components.caption_evaluator.component import CaptionEvaluator
+from tfx_captioner.components.data_gate.component import DataGate
+from tfx_captioner.components.image_featurizer.component import ImageFeaturizer
+from tfx_captioner.components.model_selector.component import ModelSelector
+from tfx_captioner.components.pushed_model.component import PushedModel
+from tfx_captioner.components.resolvers import (
+    PreviousApprovedStatisticsStrategy,
+    PreviousBlessedModelStrategy,
+)
+from tfx_captioner.components.serving_validator.component import ServingValidator
+from tfx_captioner.models.config import ModelConfig, RunConfig
+from tfx_captioner.models.data_config import to_plain
+from tfx_captioner.pipeline.configs import PipelineConfig
+from tfx_captioner.pipeline.fingerprint import code_fingerprint
 
 CHAMPION = "captioner"
 SPLITS = ("train", "val", "test")
@@ -81,7 +84,7 @@ def create_pipeline(
             examples=examples,
             encoder=encoder,
             batch_size=config.featurizer.batch_size,
-            code_fingerprint=code_fingerprint("components.image_featurizer.executor"),
+            code_fingerprint=code_fingerprint("tfx_captioner.components.image_featurizer.executor"),
         ).with_id(f"ImageFeaturizer.{name}")
         for name, encoder in config.featurized_encoders().items()
     }
@@ -108,7 +111,9 @@ def create_pipeline(
             features=featurizer.outputs["examples"] if featurizer else None,
             model_name=name,
             config=config.evaluator,
-            code_fingerprint=code_fingerprint("components.caption_evaluator.executor"),
+            code_fingerprint=code_fingerprint(
+                "tfx_captioner.components.caption_evaluator.executor"
+            ),
         ).with_id(f"CaptionEvaluator.{name}")
         candidates[name] = (trainer, evaluator)
         nodes += [*training, baseline, evaluator]
@@ -149,15 +154,15 @@ def _data_nodes(
         schema=schema.outputs["schema"],
         previous_statistics=earlier.outputs["statistics"] if earlier else None,
         drift=config.data_gate.drift,
-        code_fingerprint=code_fingerprint("components.data_gate.executor"),
+        code_fingerprint=code_fingerprint("tfx_captioner.components.data_gate.executor"),
     )
     transform = tfx.components.Transform(
         examples=example_gen.outputs["examples"],
         schema=schema.outputs["schema"],
-        preprocessing_fn="models.preprocessing.preprocessing_fn",
+        preprocessing_fn="tfx_captioner.models.preprocessing.preprocessing_fn",
         custom_config={
             "text": to_plain(config.text),
-            "code_fingerprint": code_fingerprint("models.preprocessing"),
+            "code_fingerprint": code_fingerprint("tfx_captioner.models.preprocessing"),
         },
         # StatisticsGen has been over this data; twice more would be twice for nothing.
         disable_statistics=True,
@@ -217,14 +222,17 @@ def _training_nodes(
     tuner = None
     if config.tuner.trials:
         tuner = tfx.components.Tuner(
-            tuner_fn="models.tuner.tuner_fn",
-            custom_config={"run": run("models.tuner"), "tuner": to_plain(config.tuner)},
+            tuner_fn="tfx_captioner.models.tuner.tuner_fn",
+            custom_config={
+                "run": run("tfx_captioner.models.tuner"),
+                "tuner": to_plain(config.tuner),
+            },
             **data,
         ).with_id(f"Tuner.{name}")
     trainer = tfx.components.Trainer(
-        run_fn="models.trainer.run_fn",
+        run_fn="tfx_captioner.models.trainer.run_fn",
         hyperparameters=tuner.outputs["best_hyperparameters"] if tuner else None,
-        custom_config={"run": run("models.trainer")},
+        custom_config={"run": run("tfx_captioner.models.trainer")},
         **data,
     ).with_id(f"Trainer.{name}")
     return [tuner, trainer] if tuner else [trainer]
@@ -235,7 +243,7 @@ def _baseline(name: str, trainer: BaseNode, locations: Locations, previous: Prev
     if previous is Previous.SERVING:
         return PushedModel(
             base_directory=f"{locations.serving}/{name}",
-            code_fingerprint=code_fingerprint("components.pushed_model.executor"),
+            code_fingerprint=code_fingerprint("tfx_captioner.components.pushed_model.executor"),
         ).with_id(f"Baseline.{name}")
     artifacts = tfx.types.standard_artifacts
     return tfx.dsl.Resolver(
@@ -272,13 +280,13 @@ def _delivery_nodes(
             for name, (trainer, evaluator) in candidates.items()
         },
         metric=config.selector.metric,
-        code_fingerprint=code_fingerprint("components.model_selector.executor"),
+        code_fingerprint=code_fingerprint("tfx_captioner.components.model_selector.executor"),
     )
     validator = ServingValidator(
         model=selector.outputs["model"],
         examples=example_gen.outputs["examples"],
         config=config.serving_validator,
-        code_fingerprint=code_fingerprint("components.serving_validator.executor"),
+        code_fingerprint=code_fingerprint("tfx_captioner.components.serving_validator.executor"),
     )
     champion = tfx.components.Pusher(
         model=selector.outputs["model"],

@@ -9,7 +9,7 @@ from pathlib import Path
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from pipeline.errors import UserError
+from tfx_captioner.pipeline.errors import UserError
 
 RAN, CACHED, FAILED, UNFINISHED = "ran", "cached", "failed", "unfinished"
 _STATES = {

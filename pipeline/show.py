@@ -10,11 +10,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from ingestion.scenes import COLOURS, SHAPES
-from pipeline.configs import PipelineConfig
-from pipeline.local_runner import RunFolders, shown
-from pipeline.progress import NodeRun
-from pipeline.runs import NodeOutput, latest_outputs, open_store
+from tfx_captioner.ingestion.scenes import COLOURS, SHAPES
+from tfx_captioner.pipeline.configs import PipelineConfig
+from tfx_captioner.pipeline.local_runner import RunFolders, shown
+from tfx_captioner.pipeline.progress import NodeRun
+from tfx_captioner.pipeline.runs import NodeOutput, latest_outputs, open_store
 
 SHOWN_IMAGES = 6
 _SCORES = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "meteor", "rouge_l", "cider_d")
@@ -75,8 +75,8 @@ def _node_table(nodes: Sequence[NodeRun]) -> Table:
 
 
 def _score_table(config: PipelineConfig, outputs: Mapping[str, Mapping[str, NodeOutput]]) -> Table:
-    from components.caption_evaluator.config import OVERALL
-    from components.caption_evaluator.summary import read_summary
+    from tfx_captioner.components.caption_evaluator.config import OVERALL
+    from tfx_captioner.components.caption_evaluator.summary import read_summary
 
     summaries = {
         name: read_summary(outputs[f"CaptionEvaluator.{name}"]["evaluation"].uri)
@@ -111,8 +111,8 @@ def _print_right_objects(
     outputs: Mapping[str, Mapping[str, NodeOutput]],
 ) -> None:
     """How often colour and shape of a scene's main object are right, for the sample knows them."""
-    from components.caption_evaluator.summary import read_captions
-    from ingestion.sample import load_scenes
+    from tfx_captioner.components.caption_evaluator.summary import read_captions
+    from tfx_captioner.ingestion.sample import load_scenes
 
     scenes = load_scenes(folders.sample)
     for name in config.models:
@@ -144,7 +144,7 @@ def _champion(outputs: Mapping[str, Mapping[str, NodeOutput]]) -> str:
 
 def _show_captions(console: Console, folders: RunFolders, model: Path) -> None:
     """Asks the pushed SavedModel for captions of test images it has never seen."""
-    from models.inference import load_captioner
+    from tfx_captioner.models.inference import load_captioner
 
     images = _test_images(folders.records, SHOWN_IMAGES)
     captions = load_captioner(str(model))([encoded for _, encoded, _ in images])

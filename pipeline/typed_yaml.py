@@ -14,7 +14,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.errors import UserError
+from tfx_captioner.pipeline.errors import UserError
 
 _T = TypeVar("_T")
 

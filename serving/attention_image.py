@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from serving.client import Attention
+from tfx_captioner.serving.client import Attention
 
 _PANEL = 224  # pixels, the longer side of a photograph in its panel
 _LABEL = 26  # pixels, the height of the word above it

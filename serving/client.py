@@ -17,9 +17,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from serving import transports
-from serving.errors import ServingError
-from serving.wire import Answer, ModelVersion, Target
+from tfx_captioner.serving import transports
+from tfx_captioner.serving.errors import ServingError
+from tfx_captioner.serving.wire import Answer, ModelVersion, Target
 
 DEFAULT_URL = "grpc://127.0.0.1:8500"
 DEFAULT_MODEL = "captioner"

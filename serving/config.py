@@ -13,7 +13,7 @@ from typing import Any
 
 from google.protobuf import text_format
 
-from serving import messages
+from tfx_captioner.serving import messages
 
 CHAMPION = "captioner"
 STABLE, CANARY = "stable", "canary"

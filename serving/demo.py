@@ -13,9 +13,9 @@ from pathlib import Path
 import gradio as gr
 from PIL import Image, UnidentifiedImageError
 
-from serving.attention_image import draw_panels
-from serving.client import CallOptions, CaptionClient
-from serving.errors import ServingError
+from tfx_captioner.serving.attention_image import draw_panels
+from tfx_captioner.serving.client import CallOptions, CaptionClient
+from tfx_captioner.serving.errors import ServingError
 
 TITLE = "tfx-captioner"
 _REFRESH_SECONDS = 5

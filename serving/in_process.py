@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from serving.client import CallOptions, CaptionClient
-from serving.errors import ServingError
-from serving.local.servable import Servable
-from serving.local.status import StatusError
-from serving.wire import Answer, ModelVersion, Target, input_of, to_text
+from tfx_captioner.serving.client import CallOptions, CaptionClient
+from tfx_captioner.serving.errors import ServingError
+from tfx_captioner.serving.local.servable import Servable
+from tfx_captioner.serving.local.status import StatusError
+from tfx_captioner.serving.wire import Answer, ModelVersion, Target, input_of, to_text
 
 
 def open_saved_model(path: Path, *, timeout: float = 600.0) -> CaptionClient:

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from serving.client import CallOptions, CaptionClient
-from serving.config import BATCHING_FILE, MODELS_FILE, MONITORING_FILE
-from serving.errors import ServingError
-from serving.local import __main__ as local_server
+from tfx_captioner.serving.client import CallOptions, CaptionClient
+from tfx_captioner.serving.config import BATCHING_FILE, MODELS_FILE, MONITORING_FILE
+from tfx_captioner.serving.errors import ServingError
+from tfx_captioner.serving.local import __main__ as local_server
 
 Kind = Literal["binary", "docker", "local"]
 

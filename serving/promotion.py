@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from serving import messages
-from serving.client import CaptionClient
-from serving.config import LOADED_VERSIONS, loaded_versions
-from serving.errors import ServingError
+from tfx_captioner.serving import messages
+from tfx_captioner.serving.client import CaptionClient
+from tfx_captioner.serving.config import LOADED_VERSIONS, loaded_versions
+from tfx_captioner.serving.errors import ServingError
 
 
 class PromotionError(Exception):

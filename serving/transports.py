@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import grpc
 import httpx
 
-from serving import messages, wire
-from serving.errors import ServingError
-from serving.wire import Answer, ModelVersion, Target
+from tfx_captioner.serving import messages, wire
+from tfx_captioner.serving.errors import ServingError
+from tfx_captioner.serving.wire import Answer, ModelVersion, Target
 
 _CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", -1),

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from serving import messages
-from serving.errors import CODE_BY_HTTP_STATUS, ServingError
+from tfx_captioner.serving import messages
+from tfx_captioner.serving.errors import CODE_BY_HTTP_STATUS, ServingError
 
 # Input of each signature.
 _INPUTS = {"serving_examples": "examples"}

@@ -29,7 +29,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def sample_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small generated sample in Flickr8k's layout."""
-    from ingestion.sample import generate_sample
+    from tfx_captioner.ingestion.sample import generate_sample
 
     out = tmp_path_factory.mktemp("sample") / "scenes"
     generate_sample(out, seed=7, train=48, val=8, test=12)
@@ -39,8 +39,8 @@ def sample_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def sample_records(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """TFRecords of the small sample, in `train/`, `val/` and `test/`."""
-    from ingestion.config import IngestConfig
-    from ingestion.job import ingest
+    from tfx_captioner.ingestion.config import IngestConfig
+    from tfx_captioner.ingestion.job import ingest
 
     out = tmp_path_factory.mktemp("records") / "sample"
     ingest(sample_dir, out, config=IngestConfig())

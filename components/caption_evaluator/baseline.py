@@ -8,8 +8,12 @@ from collections.abc import Callable, Sequence
 from tfx.types import Artifact
 from tfx.utils import path_utils
 
-from components.caption_evaluator.blessing import SPLIT_FINGERPRINT, Baseline, BaselineStatus
-from components.caption_evaluator.captioning import Captions, UnusableModelError
+from tfx_captioner.components.caption_evaluator.blessing import (
+    SPLIT_FINGERPRINT,
+    Baseline,
+    BaselineStatus,
+)
+from tfx_captioner.components.caption_evaluator.captioning import Captions, UnusableModelError
 
 LOG = logging.getLogger("captioner.caption_evaluator")
 

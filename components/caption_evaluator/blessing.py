@@ -11,7 +11,11 @@ from tfx.components.evaluator import constants
 from tfx.types import Artifact
 from tfx.utils import io_utils
 
-from components.caption_evaluator.config import OVERALL, RANKING_METRICS, EvaluatorConfig
+from tfx_captioner.components.caption_evaluator.config import (
+    OVERALL,
+    RANKING_METRICS,
+    EvaluatorConfig,
+)
 
 # The split's fingerprint travels with the blessing, so that a later evaluation can tell whether
 # this model was judged on the same images and references.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import tensorflow as tf
 
-from components.caption_evaluator.images import raw_records
+from tfx_captioner.components.caption_evaluator.images import raw_records
 
 LOG = logging.getLogger("captioner.caption_evaluator")
 

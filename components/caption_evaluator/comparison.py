@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from components.caption_evaluator import scoring
-from components.caption_evaluator.blessing import Interval
-from components.caption_evaluator.gallery import RANDOM, Picture, Word, read_gallery
-from components.caption_evaluator.report import (
+from tfx_captioner.components.caption_evaluator.blessing import Interval
+from tfx_captioner.components.caption_evaluator.gallery import RANDOM, Picture, Word, read_gallery
+from tfx_captioner.components.caption_evaluator.report import (
     GROUPS,
     TrainingHistory,
     learning_charts,
@@ -18,14 +17,14 @@ from components.caption_evaluator.report import (
     slice_table,
     word_chart,
 )
-from components.caption_evaluator.summary import (
+from tfx_captioner.components.caption_evaluator.summary import (
     EvaluationSummary,
     read_captions,
     read_references,
     read_statistics,
     read_summary,
 )
-from components.caption_evaluator.tables import (
+from tfx_captioner.components.caption_evaluator.tables import (
     Column,
     MetricTable,
     baseline_columns,
@@ -35,6 +34,7 @@ from components.caption_evaluator.tables import (
     model_column,
     ranking_table,
 )
+from tfx_captioner.metrics import scoring
 
 COMPARISON_FILE = "comparison.html"
 _SLICE_METRICS = ("bleu_4", "cider_d_train_idf")

@@ -9,8 +9,8 @@ from tfx.types import standard_artifacts
 from tfx.types.channel import BaseChannel, Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
-from components.caption_evaluator.config import EvaluatorConfig
-from components.caption_evaluator.executor import Executor
+from tfx_captioner.components.caption_evaluator.config import EvaluatorConfig
+from tfx_captioner.components.caption_evaluator.executor import Executor
 
 
 class CaptionEvaluatorSpec(ComponentSpec):

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from components.caption_evaluator import scoring
-from components.caption_evaluator.blessing import Interval
-from components.caption_evaluator.config import BootstrapConfig
+from tfx_captioner.components.caption_evaluator.blessing import Interval
+from tfx_captioner.components.caption_evaluator.config import BootstrapConfig
+from tfx_captioner.metrics import scoring
 
 # Slice to metric to value and interval.
 Intervals = Mapping[str, Mapping[str, Interval]]

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from tfx.types import Artifact
 
-from components.caption_evaluator.images import split_files
+from tfx_captioner.components.caption_evaluator.images import split_files
 
 LOG = logging.getLogger("captioner.caption_evaluator")
 

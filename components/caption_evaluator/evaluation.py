@@ -18,10 +18,10 @@ from tensorflow_model_analysis import constants as tfma_constants
 from tensorflow_model_analysis.proto import config_pb2
 from tfx_bsl.tfxio import tf_example_record
 
-from components.caption_evaluator.blessing import FailedThreshold
-from components.caption_evaluator.config import OVERALL, EvaluatorConfig
-from components.caption_evaluator.images import TestImage
-from components.caption_evaluator.slices import slice_features
+from tfx_captioner.components.caption_evaluator.blessing import FailedThreshold
+from tfx_captioner.components.caption_evaluator.config import OVERALL, EvaluatorConfig
+from tfx_captioner.components.caption_evaluator.images import TestImage
+from tfx_captioner.components.caption_evaluator.slices import slice_features
 
 CANDIDATE, BASELINE = "candidate", "baseline"
 REFERENCES_KEY, CAPTION_KEY, BASELINE_CAPTION_KEY = "references", "caption", "baseline_caption"

@@ -13,20 +13,26 @@ from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import Artifact, artifact_utils
 from tfx.utils import path_utils
 
-from components.caption_evaluator.baseline import caption_by_baseline, find_baseline
-from components.caption_evaluator.blessing import write_blessing
-from components.caption_evaluator.captioning import (
+from tfx_captioner.components.caption_evaluator.baseline import caption_by_baseline, find_baseline
+from tfx_captioner.components.caption_evaluator.blessing import write_blessing
+from tfx_captioner.components.caption_evaluator.captioning import (
     Attention,
     Captions,
     caption_split,
     load_attention,
     load_captioner,
 )
-from components.caption_evaluator.config import EvaluatorConfig
-from components.caption_evaluator.gallery import choose, make_gallery, write_gallery
-from components.caption_evaluator.images import read_split, split_files
-from components.caption_evaluator.judgement import Judged, Measured, measure, score, summarize
-from components.caption_evaluator.report import (
+from tfx_captioner.components.caption_evaluator.config import EvaluatorConfig
+from tfx_captioner.components.caption_evaluator.gallery import choose, make_gallery, write_gallery
+from tfx_captioner.components.caption_evaluator.images import read_split, split_files
+from tfx_captioner.components.caption_evaluator.judgement import (
+    Judged,
+    Measured,
+    measure,
+    score,
+    summarize,
+)
+from tfx_captioner.components.caption_evaluator.report import (
     REPORT_FILE,
     TrainingHistory,
     read_history,
@@ -34,14 +40,14 @@ from components.caption_evaluator.report import (
     write_history,
     write_report,
 )
-from components.caption_evaluator.summary import (
+from tfx_captioner.components.caption_evaluator.summary import (
     EvaluationSummary,
     write_captions,
     write_references,
     write_statistics,
     write_summary,
 )
-from components.caption_evaluator.training import read_training_text
+from tfx_captioner.components.caption_evaluator.training import read_training_text
 
 LOG = logging.getLogger("captioner.caption_evaluator")
 

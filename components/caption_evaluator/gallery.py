@@ -17,8 +17,8 @@ from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 from tfx.utils import io_utils
 
-from components.caption_evaluator.captioning import Attention
-from components.caption_evaluator.images import encoded_images
+from tfx_captioner.components.caption_evaluator.captioning import Attention
+from tfx_captioner.components.caption_evaluator.images import encoded_images
 
 GALLERY_FILE = "gallery.json"
 BEST, WORST, RANDOM = "best", "worst", "random"

@@ -11,23 +11,23 @@ from dataclasses import dataclass
 import apache_beam as beam
 from tfx.types import Artifact
 
-from components.caption_evaluator import context, evaluation, scoring
-from components.caption_evaluator.blessing import (
+from tfx_captioner.components.caption_evaluator import context, evaluation, specs
+from tfx_captioner.components.caption_evaluator.blessing import (
     Baseline,
     BaselineStatus,
     Found,
     Interval,
     decide,
 )
-from components.caption_evaluator.captioning import Captions
-from components.caption_evaluator.confidence import Confidence, Intervals, bootstrap
-from components.caption_evaluator.config import OVERALL, EvaluatorConfig
-from components.caption_evaluator.context import SliceScores
-from components.caption_evaluator.images import EvaluatedSplit
-from components.caption_evaluator.metrics import ptb, specs
-from components.caption_evaluator.slices import slice_features
-from components.caption_evaluator.summary import EvaluationSummary
-from components.caption_evaluator.training import TrainingText
+from tfx_captioner.components.caption_evaluator.captioning import Captions
+from tfx_captioner.components.caption_evaluator.confidence import Confidence, Intervals, bootstrap
+from tfx_captioner.components.caption_evaluator.config import OVERALL, EvaluatorConfig
+from tfx_captioner.components.caption_evaluator.context import SliceScores
+from tfx_captioner.components.caption_evaluator.images import EvaluatedSplit
+from tfx_captioner.components.caption_evaluator.slices import slice_features
+from tfx_captioner.components.caption_evaluator.summary import EvaluationSummary
+from tfx_captioner.components.caption_evaluator.training import TrainingText
+from tfx_captioner.metrics import ptb, scoring
 
 EXAMPLE_COUNT = "example_count"
 

@@ -16,11 +16,11 @@ import jinja2
 from tfx.dsl.io import fileio
 from tfx.utils import io_utils
 
-from components.caption_evaluator import charts, gallery
-from components.caption_evaluator.config import OVERALL
-from components.caption_evaluator.gallery import Picture
-from components.caption_evaluator.summary import EvaluationSummary
-from components.caption_evaluator.tables import (
+from tfx_captioner.components.caption_evaluator import charts, gallery
+from tfx_captioner.components.caption_evaluator.config import OVERALL
+from tfx_captioner.components.caption_evaluator.gallery import Picture
+from tfx_captioner.components.caption_evaluator.summary import EvaluationSummary
+from tfx_captioner.components.caption_evaluator.tables import (
     Cell,
     baseline_columns,
     context_columns,
@@ -137,7 +137,7 @@ def render(template: str, **values: Any) -> str:
       **values: What the template names.
     """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("components.caption_evaluator"),
+        loader=jinja2.PackageLoader("tfx_captioner.components.caption_evaluator"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

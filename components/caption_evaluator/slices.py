@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from components.caption_evaluator.images import TestImage
+from tfx_captioner.components.caption_evaluator.images import TestImage
 
 
 def _words(text: str) -> frozenset[str]:

@@ -15,9 +15,9 @@ from pydantic.dataclasses import dataclass
 from tfx.dsl.io import fileio
 from tfx.utils import io_utils
 
-from components.caption_evaluator.blessing import Baseline, Interval, Verdict
-from components.caption_evaluator.config import OVERALL
-from components.caption_evaluator.scoring import ImageStatistics, image_statistics
+from tfx_captioner.components.caption_evaluator.blessing import Baseline, Interval, Verdict
+from tfx_captioner.components.caption_evaluator.config import OVERALL
+from tfx_captioner.metrics.scoring import ImageStatistics, image_statistics
 
 SUMMARY_FILE = "verdict.json"
 CAPTIONS_FILE = "captions.json"

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from components.caption_evaluator.blessing import Interval
-from components.caption_evaluator.config import OVERALL, RANKING_METRICS
-from components.caption_evaluator.summary import EvaluationSummary, MetricValues
+from tfx_captioner.components.caption_evaluator.blessing import Interval
+from tfx_captioner.components.caption_evaluator.config import OVERALL, RANKING_METRICS
+from tfx_captioner.components.caption_evaluator.summary import EvaluationSummary, MetricValues
 
 MISSING = "-"
 _TITLES = {

@@ -9,9 +9,13 @@ from pathlib import Path
 
 from tfx.types import Artifact, artifact_utils
 
-from components.caption_evaluator.context import TRAIN_SPLIT
-from components.caption_evaluator.images import fingerprint_of, read_captions, split_files
-from components.caption_evaluator.metrics import cider, ptb
+from tfx_captioner.components.caption_evaluator.context import TRAIN_SPLIT
+from tfx_captioner.components.caption_evaluator.images import (
+    fingerprint_of,
+    read_captions,
+    split_files,
+)
+from tfx_captioner.metrics import cider, ptb
 
 _CAPTIONS_FILE = "training_captions.txt"
 _FREQUENCIES_FILE = "training_document_frequencies.json.gz"

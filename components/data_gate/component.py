@@ -11,8 +11,8 @@ from tfx.types import standard_artifacts
 from tfx.types.channel import BaseChannel, Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
-from components.artifacts import DataApproval
-from components.data_gate.executor import Executor
+from tfx_captioner.components.artifacts import DataApproval
+from tfx_captioner.components.data_gate.executor import Executor
 
 
 class DataGateSpec(ComponentSpec):
@@ -39,7 +39,7 @@ class DataGate(BaseComponent):
     TFX's ExampleValidator writes anomalies and succeeds; without a gate, training goes on.
 
     Outputs:
-      approval: `components.DataApproval`; nodes that must wait for it depend on this node.
+      approval: `tfx_captioner.DataApproval`; nodes that must wait for it depend on this node.
     """
 
     SPEC_CLASS = DataGateSpec

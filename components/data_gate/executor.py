@@ -16,7 +16,7 @@ from tfx.dsl.io import fileio
 from tfx.types import Artifact, artifact_utils
 from tfx.utils import io_utils
 
-from components.artifacts import STATISTICS_ID
+from tfx_captioner.components.artifacts import STATISTICS_ID
 
 LOG = logging.getLogger("captioner.data_gate")
 REPORT = "approval.json"

@@ -11,9 +11,9 @@ from tfx.types import standard_artifacts
 from tfx.types.channel import BaseChannel, Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
-from components.image_featurizer.executor import Executor
-from models.data_config import EncoderConfig
-from models.encoders import encoder_info
+from tfx_captioner.components.image_featurizer.executor import Executor
+from tfx_captioner.models.data_config import EncoderConfig
+from tfx_captioner.models.encoders import encoder_info
 
 
 class ImageFeaturizerSpec(ComponentSpec):

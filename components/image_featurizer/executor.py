@@ -15,8 +15,8 @@ from tfx.dsl.io import fileio
 from tfx.proto import example_gen_pb2
 from tfx.types import Artifact, artifact_utils
 
-from components.image_featurizer.featurizing import Featurizer, Shard
-from models.data_config import EncoderConfig
+from tfx_captioner.components.image_featurizer.featurizing import Featurizer, Shard
+from tfx_captioner.models.data_config import EncoderConfig
 
 FILE_PREFIX = "featurized_examples"
 _PARTIAL = "partial-"

@@ -13,9 +13,9 @@ import numpy as np
 import tensorflow as tf
 from tfx.dsl.io import fileio
 
-from models import images
-from models.data_config import EncoderConfig
-from models.encoders import build_encoder
+from tfx_captioner.models import images
+from tfx_captioner.models.data_config import EncoderConfig
+from tfx_captioner.models.encoders import build_encoder
 
 LOG = logging.getLogger("captioner.components")
 IMAGE_ID, IMAGE = "image/id", "image/encoded"

@@ -11,7 +11,7 @@ from tfx.types import standard_artifacts
 from tfx.types.channel import BaseChannel, Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
-from components.model_selector.executor import Executor, input_key
+from tfx_captioner.components.model_selector.executor import Executor, input_key
 
 Candidate = tuple[BaseChannel, BaseChannel, BaseChannel]
 

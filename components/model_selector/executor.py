@@ -12,11 +12,11 @@ from tfx.dsl.components.base.base_executor import BaseExecutor
 from tfx.types import Artifact, artifact_utils
 from tfx.utils import io_utils
 
-from components.caption_evaluator.blessing import write_blessing
-from components.caption_evaluator.comparison import COMPARISON_FILE, compare
-from components.caption_evaluator.config import OVERALL
-from components.caption_evaluator.summary import EvaluationSummary, read_summary
-from components.model_selector.selection import Candidate, select
+from tfx_captioner.components.caption_evaluator.blessing import write_blessing
+from tfx_captioner.components.caption_evaluator.comparison import COMPARISON_FILE, compare
+from tfx_captioner.components.caption_evaluator.config import OVERALL
+from tfx_captioner.components.caption_evaluator.summary import EvaluationSummary, read_summary
+from tfx_captioner.components.model_selector.selection import Candidate, select
 
 LOG = logging.getLogger("captioner.model_selector")
 SELECTION_FILE = "selection.json"

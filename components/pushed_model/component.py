@@ -8,7 +8,7 @@ from tfx.types import standard_artifacts
 from tfx.types.channel import Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
-from components.pushed_model.executor import Executor
+from tfx_captioner.components.pushed_model.executor import Executor
 
 
 class PushedModelSpec(ComponentSpec):

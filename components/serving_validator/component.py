@@ -9,8 +9,8 @@ from tfx.types import standard_artifacts
 from tfx.types.channel import BaseChannel, Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
-from components.serving_validator.config import ServingValidatorConfig
-from components.serving_validator.executor import Executor
+from tfx_captioner.components.serving_validator.config import ServingValidatorConfig
+from tfx_captioner.components.serving_validator.executor import Executor
 
 
 class ServingValidatorSpec(ComponentSpec):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from models.data_config import STRICT, Positive
+from tfx_captioner.models.data_config import STRICT, Positive
 
 Milliseconds = Annotated[float, Field(gt=0)]
 MiB = Annotated[float, Field(gt=0)]

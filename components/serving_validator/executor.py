@@ -22,13 +22,13 @@ from tfx.dsl.io import fileio
 from tfx.types import Artifact, artifact_utils
 from tfx.utils import io_utils, path_utils
 
-from components.serving_validator import questions
-from components.serving_validator.config import ServingValidatorConfig
-from components.serving_validator.questions import Example
-from serving import config as serving_config
-from serving import launcher
-from serving.client import CaptionClient
-from serving.errors import ServingError
+from tfx_captioner.components.serving_validator import questions
+from tfx_captioner.components.serving_validator.config import ServingValidatorConfig
+from tfx_captioner.components.serving_validator.questions import Example
+from tfx_captioner.serving import config as serving_config
+from tfx_captioner.serving import launcher
+from tfx_captioner.serving.client import CaptionClient
+from tfx_captioner.serving.errors import ServingError
 
 _LOG = logging.getLogger("captioner.serving_validator")
 

@@ -15,11 +15,17 @@ import httpx
 import numpy as np
 import tensorflow as tf
 
-from serving.client import Attention, CallOptions, Caption, CaptionClient, read_captions
-from serving.errors import ServingError
-from serving.launcher import Endpoint
-from serving.transports import Transport, connect
-from serving.wire import Answer, Target, input_of, to_text
+from tfx_captioner.serving.client import (
+    Attention,
+    CallOptions,
+    Caption,
+    CaptionClient,
+    read_captions,
+)
+from tfx_captioner.serving.errors import ServingError
+from tfx_captioner.serving.launcher import Endpoint
+from tfx_captioner.serving.transports import Transport, connect
+from tfx_captioner.serving.wire import Answer, Target, input_of, to_text
 
 Direct: TypeAlias = Mapping[str, Mapping[str, np.ndarray]]
 Form: TypeAlias = tuple[tf.DType, int]  # data type and rank

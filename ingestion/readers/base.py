@@ -8,10 +8,10 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from ingestion import files
-from ingestion.annotations import Annotations
-from ingestion.config import IngestConfig
-from ingestion.errors import IngestError
+from tfx_captioner.ingestion import files
+from tfx_captioner.ingestion.annotations import Annotations
+from tfx_captioner.ingestion.config import IngestConfig
+from tfx_captioner.ingestion.errors import IngestError
 
 
 class Reader(abc.ABC):

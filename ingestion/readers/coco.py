@@ -5,11 +5,11 @@ Source: X. Chen et al. (2015), Microsoft COCO Captions: Data Collection and Eval
 
 from __future__ import annotations
 
-from ingestion import files
-from ingestion.annotations import Annotations
-from ingestion.config import IngestConfig
-from ingestion.errors import IngestError
-from ingestion.readers.base import (
+from tfx_captioner.ingestion import files
+from tfx_captioner.ingestion.annotations import Annotations
+from tfx_captioner.ingestion.config import IngestConfig
+from tfx_captioner.ingestion.errors import IngestError
+from tfx_captioner.ingestion.readers.base import (
     Reader,
     find,
     find_image_folder,

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from ingestion import files
-from ingestion.annotations import Annotations
-from ingestion.config import IngestConfig
-from ingestion.errors import IngestError
-from ingestion.readers.base import Reader, add_captions, find, find_image_folder, lines_of
+from tfx_captioner.ingestion import files
+from tfx_captioner.ingestion.annotations import Annotations
+from tfx_captioner.ingestion.config import IngestConfig
+from tfx_captioner.ingestion.errors import IngestError
+from tfx_captioner.ingestion.readers.base import (
+    Reader,
+    add_captions,
+    find,
+    find_image_folder,
+    lines_of,
+)
 
 SPLIT_FILES = {
     "train": "Flickr_8k.trainImages.txt",

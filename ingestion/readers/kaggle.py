@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 
-from ingestion import files
-from ingestion.annotations import Annotations
-from ingestion.config import IngestConfig
-from ingestion.errors import IngestError
-from ingestion.readers import flickr8k
-from ingestion.readers.base import (
+from tfx_captioner.ingestion import files
+from tfx_captioner.ingestion.annotations import Annotations
+from tfx_captioner.ingestion.config import IngestConfig
+from tfx_captioner.ingestion.errors import IngestError
+from tfx_captioner.ingestion.readers import flickr8k
+from tfx_captioner.ingestion.readers.base import (
     Reader,
     add_captions,
     find,

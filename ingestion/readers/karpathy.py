@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ingestion import files
-from ingestion.annotations import Annotations
-from ingestion.config import IngestConfig
-from ingestion.errors import IngestError
-from ingestion.readers.base import Reader, find_image_folder, list_in, read_json
-from ingestion.readers.flickr8k import IMAGE_FOLDERS
+from tfx_captioner.ingestion import files
+from tfx_captioner.ingestion.annotations import Annotations
+from tfx_captioner.ingestion.config import IngestConfig
+from tfx_captioner.ingestion.errors import IngestError
+from tfx_captioner.ingestion.readers.base import Reader, find_image_folder, list_in, read_json
+from tfx_captioner.ingestion.readers.flickr8k import IMAGE_FOLDERS
 
 _SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}
 _IMAGE_FOLDERS = (

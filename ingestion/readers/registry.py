@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ingestion import files
-from ingestion.errors import IngestError
-from ingestion.readers.base import Reader
-from ingestion.readers.coco import CocoReader
-from ingestion.readers.flickr8k import Flickr8kReader
-from ingestion.readers.kaggle import Flickr8kKaggleReader, Flickr30kKaggleReader
-from ingestion.readers.karpathy import KarpathyReader
+from tfx_captioner.ingestion import files
+from tfx_captioner.ingestion.errors import IngestError
+from tfx_captioner.ingestion.readers.base import Reader
+from tfx_captioner.ingestion.readers.coco import CocoReader
+from tfx_captioner.ingestion.readers.flickr8k import Flickr8kReader
+from tfx_captioner.ingestion.readers.kaggle import Flickr8kKaggleReader, Flickr30kKaggleReader
+from tfx_captioner.ingestion.readers.karpathy import KarpathyReader
 
 READERS: tuple[Reader, ...] = (
     Flickr8kReader(),

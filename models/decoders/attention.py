@@ -14,7 +14,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from models.decoders.products import dense, matmul
+from tfx_captioner.models.decoders.products import dense, matmul
 
 
 class GridAttention(keras.layers.Layer):

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from models.decoders.products import matmul
+from tfx_captioner.models.decoders.products import matmul
 
 State = tuple[tf.Tensor, ...]
 # Projected inputs, recurrent projection of the hidden state, and state, of some rows; to new state.

@@ -10,11 +10,11 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from models.config import DecoderConfig
-from models.data_config import PAD_ID
-from models.decoders.attention import AdditiveAttention, DotProductAttention
-from models.decoders.packed import make_packing, run_packed
-from models.decoders.products import dense, matmul
+from tfx_captioner.models.config import DecoderConfig
+from tfx_captioner.models.data_config import PAD_ID
+from tfx_captioner.models.decoders.attention import AdditiveAttention, DotProductAttention
+from tfx_captioner.models.decoders.packed import make_packing, run_packed
+from tfx_captioner.models.decoders.products import dense, matmul
 
 
 class Memory(NamedTuple):

@@ -1,7 +1,17 @@
 """Image encoders: pixels in, grid features out."""
 
-from models.encoders.base import Encoder, EncoderError, EncoderInfo, EncoderWeightsError
-from models.encoders.registry import build_encoder, encoder_info, encoder_names, weight_sources
+from tfx_captioner.models.encoders.base import (
+    Encoder,
+    EncoderError,
+    EncoderInfo,
+    EncoderWeightsError,
+)
+from tfx_captioner.models.encoders.registry import (
+    build_encoder,
+    encoder_info,
+    encoder_names,
+    weight_sources,
+)
 
 __all__ = [
     "Encoder",

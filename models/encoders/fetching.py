@@ -18,12 +18,12 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from models.data_config import EncoderConfig
-from models.encoders import weights
-from models.encoders.applications import APPLICATIONS
-from models.encoders.base import EncoderWeightsError
-from models.encoders.efficientnet_lite import VARIANTS
-from models.encoders.registry import build_encoder, encoder_info, weight_sources
+from tfx_captioner.models.data_config import EncoderConfig
+from tfx_captioner.models.encoders import weights
+from tfx_captioner.models.encoders.applications import APPLICATIONS
+from tfx_captioner.models.encoders.base import EncoderWeightsError
+from tfx_captioner.models.encoders.efficientnet_lite import VARIANTS
+from tfx_captioner.models.encoders.registry import build_encoder, encoder_info, weight_sources
 
 LOG = logging.getLogger("captioner.models")
 _PACKAGE_VERSION = "0.1.0"

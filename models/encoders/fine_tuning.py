@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from models.encoders.base import EncoderError
+from tfx_captioner.models.encoders.base import EncoderError
 
 
 def split_before(model: keras.Model, stage: str) -> tuple[keras.Model, keras.Model]:

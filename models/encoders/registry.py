@@ -9,11 +9,16 @@ from pathlib import Path
 
 import keras
 
-from models.data_config import EncoderConfig
-from models.encoders import applications, efficientnet_lite, small, weights
-from models.encoders.base import Encoder, EncoderError, EncoderInfo, EncoderWeightsError
-from models.encoders.fine_tuning import split_before
-from models.encoders.torch_checkpoint import read_state_dict
+from tfx_captioner.models.data_config import EncoderConfig
+from tfx_captioner.models.encoders import applications, efficientnet_lite, small, weights
+from tfx_captioner.models.encoders.base import (
+    Encoder,
+    EncoderError,
+    EncoderInfo,
+    EncoderWeightsError,
+)
+from tfx_captioner.models.encoders.fine_tuning import split_before
+from tfx_captioner.models.encoders.torch_checkpoint import read_state_dict
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from models.encoders.applications import APPLICATIONS
-from models.encoders.base import EncoderWeightsError
+from tfx_captioner.models.encoders.applications import APPLICATIONS
+from tfx_captioner.models.encoders.base import EncoderWeightsError
 
 
 def weights_home() -> Path:

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.arguments import add_serving_dir
-from pipeline.errors import UserError
-from pipeline.noise import silence_libraries
+from tfx_captioner.pipeline.arguments import add_serving_dir
+from tfx_captioner.pipeline.errors import UserError
+from tfx_captioner.pipeline.noise import silence_libraries
 
 HELP = "Caption photographs, by a server or by the model that was pushed last."
 EXAMPLES = """\
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints a caption, or JSON lines; returns 1 when a photograph got none."""
     photos = list(_photos(arguments.photos))
     _check(arguments, photos)
-    from serving.errors import ServingError
+    from tfx_captioner.serving.errors import ServingError
 
     try:
         with _client(arguments) as client:
@@ -98,8 +98,8 @@ def _photos(names: Sequence[str]) -> Iterator[Path]:
 
 
 def _client(arguments: argparse.Namespace) -> Any:
-    from serving.client import CallOptions, CaptionClient
-    from serving.pushed import find_saved_model, newest_serving_dir
+    from tfx_captioner.serving.client import CallOptions, CaptionClient
+    from tfx_captioner.serving.pushed import find_saved_model, newest_serving_dir
 
     try:
         if arguments.server:
@@ -115,7 +115,7 @@ def _client(arguments: argparse.Namespace) -> Any:
         raise UserError(str(error)) from error
     silence_libraries()
     try:
-        from serving.in_process import open_saved_model
+        from tfx_captioner.serving.in_process import open_saved_model
     except ImportError as error:
         raise UserError(
             f"Loading a model needs the extras `pipeline` and `server` ({error}); "
@@ -141,7 +141,7 @@ def _caption_one(client: Any, photo: Path, arguments: argparse.Namespace) -> int
 
 def _draw_attention(client: Any, image: bytes, photo: Path, sheet: Path) -> None:
     try:
-        from serving.attention_image import draw_attention
+        from tfx_captioner.serving.attention_image import draw_attention
     except ImportError as error:
         raise UserError(f"Drawing needs the extra `demo` ({error}).") from error
     try:
@@ -171,7 +171,7 @@ def _caption_many(client: Any, photos: Sequence[Path], arguments: argparse.Names
 def _records(
     client: Any, photos: Sequence[Path], arguments: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
-    from serving.errors import ServingError
+    from tfx_captioner.serving.errors import ServingError
 
     unreadable: dict[Path, OSError] = {}
     contents = _contents(photos, unreadable)
@@ -200,7 +200,7 @@ def _records(
 
 
 def _beams(client: Any, image: bytes) -> Sequence[Any]:
-    from serving.errors import ServingError
+    from tfx_captioner.serving.errors import ServingError
 
     try:
         return tuple(client.beams(image))

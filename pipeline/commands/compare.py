@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.errors import UserError
-from pipeline.evaluations import evaluation_folders
+from tfx_captioner.pipeline.errors import UserError
+from tfx_captioner.pipeline.evaluations import evaluation_folders
 
 if TYPE_CHECKING:
-    from components.caption_evaluator.comparison import Comparison
+    from tfx_captioner.components.caption_evaluator.comparison import Comparison
 
 HELP = "Compare evaluations on the same images: scores, differences, captions."
 EXAMPLES = """\
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the scores and writes the page."""
     folders = [*evaluation_folders(arguments.first), *evaluation_folders(arguments.second)]
 
-    from components.caption_evaluator.comparison import compare
+    from tfx_captioner.components.caption_evaluator.comparison import compare
 
     try:
         comparison = compare([str(folder) for folder in folders])
@@ -54,7 +54,7 @@ def _print_scores(comparison: Comparison) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from components.caption_evaluator.comparison import score_table
+    from tfx_captioner.components.caption_evaluator.comparison import score_table
 
     scores = score_table(comparison.evaluations, comparison.differences)
     table = Table("x 100", *scores.headings)

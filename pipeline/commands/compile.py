@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.arguments import add_preset
+from tfx_captioner.pipeline.arguments import add_preset
 
 HELP = "Compile the pipeline for Kubeflow Pipelines or Vertex AI."
 EXAMPLES = """\
@@ -32,9 +32,9 @@ def run(args: argparse.Namespace) -> int:
     """Compiles, and says what to do with the file."""
     from pathlib import Path
 
-    from kubeflow.config import load_settings
-    from pipeline.configs import load_config
-    from pipeline.noise import silence_libraries
+    from tfx_captioner.kubeflow.config import load_settings
+    from tfx_captioner.pipeline.configs import load_config
+    from tfx_captioner.pipeline.noise import silence_libraries
 
     values = {"backend": args.backend, "image": args.image}
     settings = load_settings(
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     )
     config = load_config(args.preset, args.overrides)
     silence_libraries()
-    from kubeflow.runner import compile_pipeline
+    from tfx_captioner.kubeflow.runner import compile_pipeline
 
     job = compile_pipeline(config, settings, Path(args.output))
     tasks = job["pipelineSpec"]["root"]["dag"]["tasks"]

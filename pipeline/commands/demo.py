@@ -6,8 +6,8 @@ import argparse
 import os
 import sys
 
-from pipeline.arguments import add_server
-from pipeline.errors import UserError
+from tfx_captioner.pipeline.arguments import add_server
+from tfx_captioner.pipeline.errors import UserError
 
 HELP = "Serve a web page: drop a photograph, see what both models say and where they look."
 EXAMPLES = """\
@@ -35,8 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     # Gradio sums up its own calls after so many of them, which fails on the pandas of TFX 1.16.
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(sys.maxsize))
     try:
-        from serving import demo
-        from serving.transports import connect
+        from tfx_captioner.serving import demo
+        from tfx_captioner.serving.transports import connect
     except ImportError as error:
         raise UserError(f"The page needs the extras `demo` and `client` ({error}).") from error
     try:

@@ -8,10 +8,10 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipeline.noise import silence_libraries
+from tfx_captioner.pipeline.noise import silence_libraries
 
 if TYPE_CHECKING:
-    from ingestion.dataset import DatasetInfo
+    from tfx_captioner.ingestion.dataset import DatasetInfo
 
 HELP = "Turn photographs and captions into TFRecords."
 EXAMPLES = """\
@@ -75,9 +75,9 @@ def run(args: argparse.Namespace) -> int:
     """Ingests and shows a table of what was written and what was set aside."""
     from pydantic import ValidationError
 
-    from ingestion.config import IngestConfig
-    from ingestion.errors import IngestError
-    from pipeline.errors import UserError
+    from tfx_captioner.ingestion.config import IngestConfig
+    from tfx_captioner.ingestion.errors import IngestError
+    from tfx_captioner.pipeline.errors import UserError
 
     given = {name: getattr(args, name) for name in ("format", *_OPTIONS)}
     given["sources"] = dict(args.sources) if args.sources else None
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("\n".join(problems)) from error
     silence_libraries()
     with _progress_on_screen():
-        from ingestion.job import ingest
+        from tfx_captioner.ingestion.job import ingest
 
         try:
             info = ingest(

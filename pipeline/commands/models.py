@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.arguments import add_server, add_serving_dir
-from pipeline.errors import UserError
+from tfx_captioner.pipeline.arguments import add_server, add_serving_dir
+from tfx_captioner.pipeline.errors import UserError
 
 HELP = "List served models, versions, states and labels."
 EXAMPLES = """\
@@ -28,9 +28,9 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from serving import config
-    from serving.errors import ServingError
-    from serving.pushed import newest_serving_dir
+    from tfx_captioner.serving import config
+    from tfx_captioner.serving.errors import ServingError
+    from tfx_captioner.serving.pushed import newest_serving_dir
 
     try:
         serving_dir = arguments.serving_dir or newest_serving_dir()
@@ -49,8 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _rows(url: str, models: Any) -> Iterator[tuple[str, ...]]:
-    from serving.client import CaptionClient
-    from serving.errors import ServingError
+    from tfx_captioner.serving.client import CaptionClient
+    from tfx_captioner.serving.errors import ServingError
 
     for model in models.model_config_list.config:
         with CaptionClient(url, model=model.name) as client:
@@ -74,8 +74,8 @@ def _labels(url: str, model: Any, available: set[int]) -> dict[int | None, list[
 
     None is a version that is not loaded and may be any: the server tells those that are.
     """
-    from serving.client import CaptionClient
-    from serving.errors import ServingError
+    from tfx_captioner.serving.client import CaptionClient
+    from tfx_captioner.serving.errors import ServingError
 
     labels: dict[int | None, list[str]] = {}
     for label, configured in sorted(model.version_labels.items()):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from pipeline.arguments import add_server, add_serving_dir
-from pipeline.errors import UserError
+from tfx_captioner.pipeline.arguments import add_server, add_serving_dir
+from tfx_captioner.pipeline.errors import UserError
 
 HELP = "Point a version label of a running server at a version."
 EXAMPLES = """\
@@ -40,7 +40,7 @@ def add_server_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Moves the label, and says where it is now."""
-    from serving.promotion import plan_promotion
+    from tfx_captioner.serving.promotion import plan_promotion
 
     def plan(config: Any, versions: list[int]) -> Any:
         return plan_promotion(config, arguments.name, versions, arguments.label, arguments.version)
@@ -54,10 +54,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def carry_out(arguments: argparse.Namespace, plan: Any) -> Any:
     """Plans a move on the configuration in force, does it, and writes the new configuration."""
-    from serving import config, promotion
-    from serving.client import CallOptions, CaptionClient
-    from serving.errors import ServingError
-    from serving.pushed import newest_serving_dir
+    from tfx_captioner.serving import config, promotion
+    from tfx_captioner.serving.client import CallOptions, CaptionClient
+    from tfx_captioner.serving.errors import ServingError
+    from tfx_captioner.serving.pushed import newest_serving_dir
 
     try:
         serving_dir = arguments.serving_dir or newest_serving_dir()

@@ -6,8 +6,8 @@ import argparse
 import webbrowser
 from pathlib import Path
 
-from pipeline.errors import UserError
-from pipeline.evaluations import comparison, evaluations, newest_run
+from tfx_captioner.pipeline.errors import UserError
+from tfx_captioner.pipeline.evaluations import comparison, evaluations, newest_run
 
 HELP = "Print where the evaluation reports of a run are, or open them."
 EXAMPLES = """\

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from pipeline.commands.promote import add_server_arguments, carry_out
+from tfx_captioner.pipeline.commands.promote import add_server_arguments, carry_out
 
 HELP = "Serve an older version again, and nothing newer."
 EXAMPLES = """\
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Moves back, and says what is served now."""
-    from serving.promotion import plan_rollback
+    from tfx_captioner.serving.promotion import plan_rollback
 
     def plan(config: Any, versions: list[int]) -> Any:
         return plan_rollback(config, arguments.name, versions, arguments.version)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.arguments import add_overrides
+from tfx_captioner.pipeline.arguments import add_overrides
 
 HELP = "Run the whole pipeline on this machine, from photographs to a pushed model."
 EXAMPLES = """\
@@ -31,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs, then shows what came out."""
-    from pipeline import local_runner, show
-    from pipeline.configs import load_config
-    from pipeline.progress import quiet
+    from tfx_captioner.pipeline import local_runner, show
+    from tfx_captioner.pipeline.configs import load_config
+    from tfx_captioner.pipeline.progress import quiet
 
     flags = {"data.source": args.data, "run_root": args.run_root}
     config = load_config(

@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import UserError
-from pipeline.evaluations import RUNS, read_verdict
+from tfx_captioner.pipeline.errors import UserError
+from tfx_captioner.pipeline.evaluations import RUNS, read_verdict
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pipeline.runs import PastRun
+    from tfx_captioner.pipeline.runs import PastRun
 
 HELP = "List past runs: data, scores, verdict, what was pushed."
 EXAMPLES = """\
@@ -41,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints a table for each run root, the latest run last."""
-    from pipeline.local_runner import RunFolders
-    from pipeline.runs import open_store, past_runs
+    from tfx_captioner.pipeline.local_runner import RunFolders
+    from tfx_captioner.pipeline.runs import open_store, past_runs
 
     if arguments.root:
         roots = [arguments.root]
@@ -87,7 +87,7 @@ def _facts(past: PastRun) -> dict[str, Any]:
 
 
 def _state(past: PastRun) -> str:
-    from pipeline.runs import FAILED, RAN, UNFINISHED
+    from tfx_captioner.pipeline.runs import FAILED, RAN, UNFINISHED
 
     states = {node: execution.state for node, execution in past.nodes.items()}
     for state, words in ((FAILED, "failed at"), (UNFINISHED, "stopped at")):

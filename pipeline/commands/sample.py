@@ -30,9 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Generates the sample and says what is in it."""
-    from ingestion.errors import IngestError
-    from ingestion.sample import generate_sample
-    from pipeline.errors import UserError
+    from tfx_captioner.ingestion.errors import IngestError
+    from tfx_captioner.ingestion.sample import generate_sample
+    from tfx_captioner.pipeline.errors import UserError
 
     try:
         generate_sample(args.out, seed=args.seed, train=args.train, val=args.val, test=args.test)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.errors import UserError
+from tfx_captioner.pipeline.errors import UserError
 
 HELP = "Score captions against references: BLEU, METEOR, ROUGE-L, CIDEr."
 EXAMPLES = """\
@@ -39,8 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the scores and, if asked to, writes them."""
-    from components.caption_evaluator import caption_files, scoring
-    from components.caption_evaluator.metrics import meteor
+    from tfx_captioner.metrics import caption_files, meteor, scoring
 
     try:
         references = caption_files.read_references(arguments.references)

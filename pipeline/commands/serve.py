@@ -8,8 +8,8 @@ import subprocess
 import sys
 from typing import Any
 
-from pipeline.arguments import add_serving_dir
-from pipeline.errors import UserError
+from tfx_captioner.pipeline.arguments import add_serving_dir
+from tfx_captioner.pipeline.errors import UserError
 
 HELP = "Serve the pushed models over gRPC and REST."
 EXAMPLES = """\
@@ -51,8 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Starts the server, says when it is ready, and ends with it."""
     import shlex
 
-    from serving import config, launcher
-    from serving.pushed import newest_serving_dir
+    from tfx_captioner.serving import config, launcher
+    from tfx_captioner.serving.pushed import newest_serving_dir
 
     endpoint = launcher.Endpoint(arguments.host, arguments.port, arguments.rest_port)
     try:
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run(argv: list[str], endpoint: Any, models: list[str]) -> int:
-    from serving import launcher
+    from tfx_captioner.serving import launcher
 
     # A signal to end this command is one to end the server.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))

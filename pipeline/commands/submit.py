@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.arguments import add_preset
+from tfx_captioner.pipeline.arguments import add_preset
 
 HELP = "Start the pipeline on Kubeflow Pipelines, once or by a schedule."
 EXAMPLES = """\
@@ -35,14 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Submits, and says what came of it."""
-    from kubeflow.config import load_settings
-    from pipeline.configs import load_config
+    from tfx_captioner.kubeflow.config import load_settings
+    from tfx_captioner.pipeline.configs import load_config
 
     settings = load_settings(args.settings)
     config = load_config(args.preset, args.overrides)
     from kfp.client import Client
 
-    from kubeflow.submit import submit
+    from tfx_captioner.kubeflow.submit import submit
 
     client = Client(host=args.host, namespace=args.namespace)
     submission = submit(config, settings, client, args.cron)

@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.noise import silence_libraries
+from tfx_captioner.pipeline.noise import silence_libraries
 
 if TYPE_CHECKING:
-    from models.data_config import EncoderConfig
+    from tfx_captioner.models.data_config import EncoderConfig
 
 HELP = "List the image encoders and whether their weights are here; get those that are not."
 EXAMPLES = """\
@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Lists or gets."""
     silence_libraries()
-    from models.encoders import EncoderError
-    from pipeline.errors import UserError
+    from tfx_captioner.models.encoders import EncoderError
+    from tfx_captioner.pipeline.errors import UserError
 
     if args.action == "get" and not args.name:
         raise UserError("`captioner weights get` needs the name of an encoder or a preset.")
@@ -49,8 +49,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _list(name: str | None) -> int:
     """Prints a table; 1 if a preset lacks weights, so that scripts can ask."""
-    from models.data_config import EncoderConfig
-    from models.encoders import encoder_info, encoder_names, fetching
+    from tfx_captioner.models.data_config import EncoderConfig
+    from tfx_captioner.models.encoders import encoder_info, encoder_names, fetching
 
     wanted = [EncoderConfig(encoder) for encoder in encoder_names()] if not name else _wanted(name)
     print(f"{'encoder':<20}{'input':>6}{'grid':>7}{'channels':>9}  weights")
@@ -69,7 +69,7 @@ def _list(name: str | None) -> int:
 
 
 def _get(name: str, origin: str | None) -> int:
-    from models.encoders import EncoderWeightsError, fetching, weights
+    from tfx_captioner.models.encoders import EncoderWeightsError, fetching, weights
 
     for config in _wanted(name):
         if config.weights is None:
@@ -87,11 +87,11 @@ def _get(name: str, origin: str | None) -> int:
 
 def _wanted(name: str) -> list[EncoderConfig]:
     """The encoder of that name, or the encoders of the preset."""
-    from models.data_config import EncoderConfig
-    from models.encoders import encoder_names
-    from models.encoders.registry import weight_sources
-    from pipeline.configs import load_config, preset_names
-    from pipeline.errors import UserError
+    from tfx_captioner.models.data_config import EncoderConfig
+    from tfx_captioner.models.encoders import encoder_names
+    from tfx_captioner.models.encoders.registry import weight_sources
+    from tfx_captioner.pipeline.configs import load_config, preset_names
+    from tfx_captioner.pipeline.errors import UserError
 
     if name in encoder_names():
         return [EncoderConfig(name, next(iter(weight_sources(name)), None))]
@@ -105,7 +105,7 @@ def _wanted(name: str) -> list[EncoderConfig]:
 
 def _file(config: EncoderConfig) -> Path | None:
     """Where an encoder's weights are, if they are here."""
-    from models.encoders import fetching
+    from tfx_captioner.models.encoders import fetching
 
     if config.weights in (None, "imagenet", "package"):
         return fetching.find(config.name)

@@ -1,4 +1,4 @@
-"""`python -m serving.local`: the local model server, with the flags of tensorflow_model_server."""
+"""`python -m tfx_captioner.serving.local`: a model server with tensorflow_model_server's flags."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from serving.config import BatchingParameters, read_metrics_path
+from tfx_captioner.serving.config import BatchingParameters, read_metrics_path
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser; flags that TF Serving has are named as there."""
     parser = argparse.ArgumentParser(
-        prog="python -m serving.local",
+        prog="python -m tfx_captioner.serving.local",
         description="A small stand-in for tensorflow_model_server.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -64,8 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.simplefilter("ignore", FutureWarning)  # Google's, about the version of Python
     # Imported late: --help needs no TensorFlow.
-    from serving.local import server
-    from serving.local.status import StatusError
+    from tfx_captioner.serving.local import server
+    from tfx_captioner.serving.local.status import StatusError
 
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
@@ -86,7 +86,7 @@ def _boolean(text: str) -> bool:
 def _options(arguments: argparse.Namespace):
     from tensorflow_serving.config import model_server_config_pb2
 
-    from serving.local import server
+    from tfx_captioner.serving.local import server
 
     monitoring = arguments.monitoring_config_file
     if arguments.model_config_file:

@@ -20,9 +20,9 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving.local import tensors
-from serving.local.predictor import Predictor
-from serving.local.status import Code, StatusError, invalid_argument
+from tfx_captioner.serving.local import tensors
+from tfx_captioner.serving.local.predictor import Predictor
+from tfx_captioner.serving.local.status import Code, StatusError, invalid_argument
 
 _LOG = logging.getLogger("captioner.serving")
 

@@ -12,7 +12,7 @@ import re
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any
 
-from serving.local.status import StatusError, invalid_argument
+from tfx_captioner.serving.local.status import StatusError, invalid_argument
 
 _DECODER = json.JSONDecoder()
 _BOM = "\ufeff"

@@ -18,8 +18,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from serving.local import json_parser, tensors
-from serving.local.status import Code, StatusError, invalid_argument
+from tfx_captioner.serving.local import json_parser, tensors
+from tfx_captioner.serving.local.status import Code, StatusError, invalid_argument
 
 Form = Literal["row", "columnar"]
 Signature = Mapping[str, meta_graph_pb2.TensorInfo]

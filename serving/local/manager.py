@@ -17,15 +17,15 @@ from tensorflow_serving.apis import get_model_status_pb2 as status_pb2
 from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.config import model_server_config_pb2 as config_pb2
 
-from serving.local.servable import Servable
-from serving.local.status import (
+from tfx_captioner.serving.local.servable import Servable
+from tfx_captioner.serving.local.status import (
     Code,
     StatusError,
     failed_precondition,
     invalid_argument,
     not_found,
 )
-from serving.local.storage import (
+from tfx_captioner.serving.local.storage import (
     SETTLE_SECONDS,
     Fingerprint,
     VersionDirectory,

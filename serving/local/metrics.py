@@ -18,7 +18,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from serving.local.status import Code, StatusError
+from tfx_captioner.serving.local.status import Code, StatusError
 
 # `Buckets::Exponential(10, 1.8, 33)`, and for the queue `(100, 1.2, 52)`; microseconds.
 _LATENCY_BUCKETS = tuple(10 * 1.8**n for n in range(33))

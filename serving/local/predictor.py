@@ -10,18 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 from tensorflow_serving.apis import model_pb2
 
-from serving.local.manager import ModelManager, ServableHandle
-from serving.local.metrics import Metrics
-from serving.local.scheduler import BatchScheduler, Task
-from serving.local.servable import Outputs
-from serving.local.signatures import (
+from tfx_captioner.serving.local.manager import ModelManager, ServableHandle
+from tfx_captioner.serving.local.metrics import Metrics
+from tfx_captioner.serving.local.scheduler import BatchScheduler, Task
+from tfx_captioner.serving.local.servable import Outputs
+from tfx_captioner.serving.local.signatures import (
     DEFAULT_SIGNATURE,
     SignatureDef,
     check_inputs,
     find,
     select_outputs,
 )
-from serving.local.status import Code, StatusError, invalid_argument
+from tfx_captioner.serving.local.status import Code, StatusError, invalid_argument
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import get_model_status_pb2, model_pb2
 
-from serving.local import json_tensor
-from serving.local.predictor import Predictor
-from serving.local.signatures import DEFAULT_SIGNATURE
-from serving.local.status import (
+from tfx_captioner.serving.local import json_tensor
+from tfx_captioner.serving.local.predictor import Predictor
+from tfx_captioner.serving.local.signatures import DEFAULT_SIGNATURE
+from tfx_captioner.serving.local.status import (
     CODE_BY_NUMBER,
     HTTP_STATUS,
     Code,

@@ -19,9 +19,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from serving.config import BatchingParameters
-from serving.local.servable import Inputs, Outputs, Servable
-from serving.local.status import Code, StatusError, failed_precondition, invalid_argument
+from tfx_captioner.serving.config import BatchingParameters
+from tfx_captioner.serving.local.servable import Inputs, Outputs, Servable
+from tfx_captioner.serving.local.status import (
+    Code,
+    StatusError,
+    failed_precondition,
+    invalid_argument,
+)
 
 _LOG = logging.getLogger("captioner.serving")
 

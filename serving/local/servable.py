@@ -20,8 +20,8 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.apis import predict_pb2
 
-from serving.local import signatures, tensors
-from serving.local.status import CODE_BY_NUMBER, Code, StatusError, invalid_argument
+from tfx_captioner.serving.local import signatures, tensors
+from tfx_captioner.serving.local.status import CODE_BY_NUMBER, Code, StatusError, invalid_argument
 
 _LOG = logging.getLogger("captioner.serving")
 

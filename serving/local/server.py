@@ -23,14 +23,14 @@ from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2 as config_pb2
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from serving.config import BatchingParameters
-from serving.local import grpc_api
-from serving.local.manager import ModelManager
-from serving.local.metrics import Metrics
-from serving.local.predictor import Predictor
-from serving.local.rest_api import RestApi, RestLimits
-from serving.local.scheduler import BatchScheduler
-from serving.local.servable import Servable
+from tfx_captioner.serving.config import BatchingParameters
+from tfx_captioner.serving.local import grpc_api
+from tfx_captioner.serving.local.manager import ModelManager
+from tfx_captioner.serving.local.metrics import Metrics
+from tfx_captioner.serving.local.predictor import Predictor
+from tfx_captioner.serving.local.rest_api import RestApi, RestLimits
+from tfx_captioner.serving.local.scheduler import BatchScheduler
+from tfx_captioner.serving.local.servable import Servable
 
 _LOG = logging.getLogger("captioner.serving")
 

@@ -9,8 +9,13 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from serving.local import tensors
-from serving.local.status import Code, StatusError, failed_precondition, invalid_argument
+from tfx_captioner.serving.local import tensors
+from tfx_captioner.serving.local.status import (
+    Code,
+    StatusError,
+    failed_precondition,
+    invalid_argument,
+)
 
 SignatureDef: TypeAlias = meta_graph_pb2.SignatureDef
 

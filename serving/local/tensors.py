@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 
-from serving.local.status import StatusError, invalid_argument
+from tfx_captioner.serving.local.status import StatusError, invalid_argument
 
 # A TensorProto of a few bytes may claim any shape, and repeats its last value to fill it.
 _MAX_ELEMENTS = 1 << 26

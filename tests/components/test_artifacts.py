@@ -6,8 +6,8 @@ import importlib
 
 import pytest
 
-import components
-from components import artifacts
+from tfx_captioner import components
+from tfx_captioner.components import artifacts
 
 
 @pytest.mark.parametrize("name", components.__all__)

@@ -3,8 +3,8 @@
 import pytest
 from tfx.types import Artifact, standard_artifacts
 
-from components.artifacts import DataApproval
-from components.resolvers import (
+from tfx_captioner.components.artifacts import DataApproval
+from tfx_captioner.components.resolvers import (
     PreviousApprovedStatisticsStrategy,
     PreviousBlessedModelStrategy,
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli import main
+from tfx_captioner.pipeline.cli import main
 
 
 def test_sample_then_ingest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from ingestion.config import IngestConfig
-from ingestion.errors import IngestError
-from ingestion.job import ingest
 from tests.ingestion import datasets
+from tfx_captioner.ingestion.config import IngestConfig
+from tfx_captioner.ingestion.errors import IngestError
+from tfx_captioner.ingestion.job import ingest
 
 SPLITS = ("train", "val", "test")
 TOLERANT = IngestConfig(max_rejected_share=1.0)

@@ -11,9 +11,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from ingestion.annotations import Reason
-from ingestion.pictures import Picture, UnusablePictureError, prepare_picture
 from tests.ingestion.datasets import encoded, jpeg
+from tfx_captioner.ingestion.annotations import Reason
+from tfx_captioner.ingestion.pictures import Picture, UnusablePictureError, prepare_picture
 
 
 def prepare(data: bytes, max_pixels: int = 1_000_000, min_side: int = 16) -> Picture:

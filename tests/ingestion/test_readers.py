@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestion.annotations import Annotations, Reason
-from ingestion.config import IngestConfig
-from ingestion.errors import IngestError
-from ingestion.readers.flickr8k import parse_token_line
-from ingestion.readers.kaggle import parse_bar_line, parse_csv_line
-from ingestion.readers.registry import choose_reader
 from tests.ingestion import datasets
+from tfx_captioner.ingestion.annotations import Annotations, Reason
+from tfx_captioner.ingestion.config import IngestConfig
+from tfx_captioner.ingestion.errors import IngestError
+from tfx_captioner.ingestion.readers.flickr8k import parse_token_line
+from tfx_captioner.ingestion.readers.kaggle import parse_bar_line, parse_csv_line
+from tfx_captioner.ingestion.readers.registry import choose_reader
 
 MANY = [f"{number:03d}.jpg" for number in range(60)]
 

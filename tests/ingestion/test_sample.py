@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ingestion import scenes
-from ingestion.drawing import RGB
-from ingestion.errors import IngestError
-from ingestion.sample import generate_sample, load_scenes, scenes_of_split
+from tfx_captioner.ingestion import scenes
+from tfx_captioner.ingestion.drawing import RGB
+from tfx_captioner.ingestion.errors import IngestError
+from tfx_captioner.ingestion.sample import generate_sample, load_scenes, scenes_of_split
 
 SIZES = {"train": 30, "val": 4, "test": 6}
 

@@ -21,13 +21,13 @@ from tfx.types import Artifact, standard_artifacts
 from tfx.types.channel import Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec
 
-from components.data_gate.executor import Executor
-from kubeflow.config import load_settings
-from kubeflow.entrypoint import DRIVER_FLAG
-from kubeflow.runner import Runner, compile_pipeline
-from kubeflow.spec import kubernetes_name
-from pipeline.configs import load_config
-from pipeline.errors import UserError
+from tfx_captioner.components.data_gate.executor import Executor
+from tfx_captioner.kubeflow.config import load_settings
+from tfx_captioner.kubeflow.entrypoint import DRIVER_FLAG
+from tfx_captioner.kubeflow.runner import Runner, compile_pipeline
+from tfx_captioner.kubeflow.spec import kubernetes_name
+from tfx_captioner.pipeline.configs import load_config
+from tfx_captioner.pipeline.errors import UserError
 
 GOLDEN = Path(__file__).with_name("golden") / "sample.yaml"
 # Argo's, for names of tasks (`workflowFieldNameFmt` in its validation).
@@ -67,7 +67,14 @@ def test_the_command_writes_the_same_and_says_that_alone(
     compiled: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     output = tmp_path / "sample.yaml"
-    command = [sys.executable, "-m", "pipeline.cli", "compile", "kubeflow", str(output)]
+    command = [
+        sys.executable,
+        "-m",
+        "tfx_captioner.pipeline.cli",
+        "compile",
+        "kubeflow",
+        str(output),
+    ]
     command += ["--set", "beam_pipeline_args=[]"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -116,7 +123,7 @@ def test_nodes_are_containers_of_the_image_with_its_entry_point(
         container = executor["container"]
         suffix = "-gpu" if label.startswith("Trainer.") else ""
         assert container["image"] == f"registry.example.com/tfx-captioner:0.1.0{suffix}"
-        assert container["command"] == ["python", "-m", "kubeflow.entrypoint"]
+        assert container["command"] == ["python", "-m", "tfx_captioner.kubeflow.entrypoint"]
         assert "lifecycle" not in container
     assert DRIVER_FLAG in executors["ImportExampleGen_executor"]["container"]["args"]
 
@@ -187,7 +194,7 @@ def test_beam_arguments_reach_the_nodes_they_are_for(for_vertex: dict[str, Any])
 class NowhereArtifact(Artifact):
     """A type whose name says another place than its own."""
 
-    TYPE_NAME = "components.NowhereArtifact"
+    TYPE_NAME = "tfx_captioner.NowhereArtifact"
 
 
 @pytest.mark.parametrize("problem", ["executor", "artifact"])
@@ -211,7 +218,7 @@ def test_a_node_without_an_importable_path_is_named(problem: str, tmp_path: Path
     pipeline = tfx.dsl.Pipeline(pipeline_name="added", pipeline_root="unused", components=[node])
     message = {
         "executor": r"Added: its executor must be importable.*<locals>\.LocalExecutor",
-        "artifact": r"Added: the type of its `made` must be.*components\.NowhereArtifact",
+        "artifact": r"Added: the type of its `made` must be.*tfx_captioner\.NowhereArtifact",
     }[problem]
     with pytest.raises(UserError, match=message):
         Runner(load_settings("kubeflow"), tmp_path / "added.yaml").run(pipeline)

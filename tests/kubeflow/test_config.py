@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kubeflow.config import load_settings, match_nodes, settings_names
-from pipeline.errors import UserError
+from tfx_captioner.kubeflow.config import load_settings, match_nodes, settings_names
+from tfx_captioner.pipeline.errors import UserError
 
 
 @pytest.mark.parametrize("name", ["kubeflow", "vertex"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kubeflow.contents import package_sizes
+from tfx_captioner.kubeflow.contents import package_sizes
 
 
 def install(folder: Path, name: str, version: str, files: dict[str, int]) -> None:

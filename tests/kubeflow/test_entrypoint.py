@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kubeflow.entrypoint import prepare, runs_elsewhere, to_path, to_uri
+from tfx_captioner.kubeflow.entrypoint import prepare, runs_elsewhere, to_path, to_uri
 
 EXAMPLES = {"instanceSchema": "title: tfx.Examples"}
 

@@ -9,9 +9,9 @@ import pytest
 from tfx import v1 as tfx
 from tfx.proto import example_gen_pb2
 
-from kubeflow.config import KubeflowConfig
-from kubeflow.local_execution import LocalBackend, NodeFailedError
-from kubeflow.runner import Runner
+from tfx_captioner.kubeflow.config import KubeflowConfig
+from tfx_captioner.kubeflow.local_execution import LocalBackend, NodeFailedError
+from tfx_captioner.kubeflow.runner import Runner
 
 
 def data_pipeline(records: Path) -> tfx.dsl.Pipeline:

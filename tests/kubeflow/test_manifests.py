@@ -14,9 +14,9 @@ import pytest
 import yaml
 from google.protobuf import text_format
 
-from kubeflow.config import load_settings
-from serving import config as serving_config
-from serving import messages
+from tfx_captioner.kubeflow.config import load_settings
+from tfx_captioner.serving import config as serving_config
+from tfx_captioner.serving import messages
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFESTS = ROOT / "kubeflow"

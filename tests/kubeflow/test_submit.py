@@ -15,10 +15,10 @@ import pytest
 import yaml
 from kfp.client import Client
 
-from kubeflow.config import load_settings
-from kubeflow.submit import submit
-from pipeline.configs import load_config
-from pipeline.errors import UserError
+from tfx_captioner.kubeflow.config import load_settings
+from tfx_captioner.kubeflow.submit import submit
+from tfx_captioner.pipeline.configs import load_config
+from tfx_captioner.pipeline.errors import UserError
 
 ANSWERS = {
     "/apis/v2beta1/healthz": {},

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from tfx import v1 as tfx
 
-import schema
-from components.caption_evaluator.config import OVERALL
-from components.caption_evaluator.summary import read_summary
-from kubeflow.config import KubeflowConfig
-from kubeflow.local_execution import LocalBackend
-from kubeflow.runner import compile_pipeline
-from pipeline.configs import PipelineConfig, load_config
-from pipeline.pipeline import Locations, create_pipeline
-from pipeline.runs import latest_outputs, open_store
+from tfx_captioner import schema
+from tfx_captioner.components.caption_evaluator.config import OVERALL
+from tfx_captioner.components.caption_evaluator.summary import read_summary
+from tfx_captioner.kubeflow.config import KubeflowConfig
+from tfx_captioner.kubeflow.local_execution import LocalBackend
+from tfx_captioner.kubeflow.runner import compile_pipeline
+from tfx_captioner.pipeline.configs import PipelineConfig, load_config
+from tfx_captioner.pipeline.pipeline import Locations, create_pipeline
+from tfx_captioner.pipeline.runs import latest_outputs, open_store
 
 SCHEMA = Path(schema.__file__).with_name("schema.pbtxt")
 # Small enough for minutes, and thresholds that a model of one epoch passes.
@@ -85,7 +85,7 @@ def test_compiled_specification_pushes_a_model_with_the_scores_of_a_local_run(
     # Written by the driver alone, which the entry point calls.
     assert "xor_checksum" in examples["input_fingerprint"]
     gate = tasks["datagate"]
-    assert "title: components.DataApproval" in gate.outputs["approval"]["type"]["instanceSchema"]
+    assert "title: tfx_captioner.DataApproval" in gate.outputs["approval"]["type"]["instanceSchema"]
     assert gate.outputs["approval"]["uri"].startswith("minio://bucket/runs/")
     assert json.loads((gate.path["approval"] / "approval.json").read_text())["anomalies"] == 0
     for name in config.models:

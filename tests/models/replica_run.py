@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import tensorflow as tf
 
-from models import trainer
+from tfx_captioner.models import trainer
 
 
 def main() -> None:

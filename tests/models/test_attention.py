@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.decoders.attention import AdditiveAttention, DotProductAttention
+from tfx_captioner.models.decoders.attention import AdditiveAttention, DotProductAttention
 
 N, T, POSITIONS, CHANNELS, UNITS = 2, 3, 5, 6, 8
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.captioner import Captioner
-from models.config import DecodingConfig
-from models.data_config import SPECIAL_TOKENS
-from models.decoders.recurrent import RecurrentDecoder
-from models.decoding import DecoderSteps, beam_search
-from models.vocabulary import Vocabulary
+from tfx_captioner.models.captioner import Captioner
+from tfx_captioner.models.config import DecodingConfig
+from tfx_captioner.models.data_config import SPECIAL_TOKENS
+from tfx_captioner.models.decoders.recurrent import RecurrentDecoder
+from tfx_captioner.models.decoding import DecoderSteps, beam_search
+from tfx_captioner.models.vocabulary import Vocabulary
 
 WORDS = Vocabulary((*SPECIAL_TOKENS, "a", "b", "c", "d", "e"))
 VOCABULARY = WORDS.size

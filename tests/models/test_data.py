@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.data import CaptionData, read_features, read_pixels
+from tfx_captioner.models.data import CaptionData, read_features, read_pixels
 
 # Three images with 2, 1 and 3 captions; an image is known by its value.
 INPUTS = np.array([[10.0], [20.0], [30.0]], np.float16)

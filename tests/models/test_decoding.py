@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.config import DecodingConfig
-from models.data_config import END_ID, SPECIAL_TOKENS
-from models.decoding import beam_search, sample
-from models.vocabulary import Vocabulary
+from tfx_captioner.models.config import DecodingConfig
+from tfx_captioner.models.data_config import END_ID, SPECIAL_TOKENS
+from tfx_captioner.models.decoding import beam_search, sample
+from tfx_captioner.models.vocabulary import Vocabulary
 
 A, B, C, D = 4, 5, 6, 7
 START = 1

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.data import CaptionData
-from models.distribution import Replicas, SummingAdamW, _part
-from models.inference import load_captioner
+from tfx_captioner.models.data import CaptionData
+from tfx_captioner.models.distribution import Replicas, SummingAdamW, _part
+from tfx_captioner.models.inference import load_captioner
 
 # Sums over two halves of a batch round otherwise than those over the whole. Measured: 1.5e-6.
 TOLERANCE = 1e-5
@@ -26,7 +26,7 @@ _CLIPPED = """
 import json
 import keras
 import tensorflow as tf
-from models.distribution import Replicas, SummingAdamW
+from tfx_captioner.models.distribution import Replicas, SummingAdamW
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )

@@ -15,13 +15,13 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from models.captioner import build_captioner
-from models.config import RunConfig
-from models.data_config import SPECIAL_TOKENS, parse
-from models.encoders import build_encoder
-from models.export import export
-from models.inference import load_captioner
-from models.vocabulary import Vocabulary
+from tfx_captioner.models.captioner import build_captioner
+from tfx_captioner.models.config import RunConfig
+from tfx_captioner.models.data_config import SPECIAL_TOKENS, parse
+from tfx_captioner.models.encoders import build_encoder
+from tfx_captioner.models.export import export
+from tfx_captioner.models.inference import load_captioner
+from tfx_captioner.models.vocabulary import Vocabulary
 
 BEAM, MIN_LENGTH, MAX_LENGTH = 2, 5, 8
 WORDS = ("a", "dog", "cat", "runs", "sits", "on", "grass", "狗")

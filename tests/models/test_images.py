@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from models import images
+from tfx_captioner.models import images
 
 SIZE = 24
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.decoders.packed import make_packing, run_packed
+from tfx_captioner.models.decoders.packed import make_packing, run_packed
 
 LENGTHS = tf.constant([2, 6, 1, 4])
 STEPS = 7

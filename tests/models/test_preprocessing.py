@@ -11,9 +11,9 @@ import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
-from models.data_config import UNKNOWN_ID
-from models.preprocessing import preprocessing_fn
-from models.vocabulary import load_vocabulary
+from tfx_captioner.models.data_config import UNKNOWN_ID
+from tfx_captioner.models.preprocessing import preprocessing_fn
+from tfx_captioner.models.vocabulary import load_vocabulary
 
 RAW_SPEC = {
     "image/id": tf.io.FixedLenFeature([1], tf.string),

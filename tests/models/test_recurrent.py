@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.decoders.recurrent import RecurrentDecoder
+from tfx_captioner.models.decoders.recurrent import RecurrentDecoder
 
 N, T, POSITIONS, CHANNELS = 2, 5, 4, 6
 SIZES = {"vocabulary_size": 11, "units": 8, "embedding_dim": 6, "attention_heads": 2}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from components.caption_evaluator.metrics.cider import CiderCorpus, DocumentFrequencies
-from models.data import CaptionData
-from models.rewards import CiderReward
+from tfx_captioner.metrics.cider import CiderCorpus, DocumentFrequencies
+from tfx_captioner.models.data import CaptionData
+from tfx_captioner.models.rewards import CiderReward
 
 # Two images with two captions each: start, words, end, padding.
 TOKEN_IDS = np.array(

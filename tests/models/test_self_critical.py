@@ -6,14 +6,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.captioner import Captioner
-from models.config import SelfCriticalConfig, TrainerConfig
-from models.data import CaptionData
-from models.data_config import UNKNOWN_ID
-from models.decoders.recurrent import RecurrentDecoder
-from models.rewards import CiderReward
-from models.self_critical import SelfCriticalSteps
-from models.training import make_optimizer, make_train_step
+from tfx_captioner.models.captioner import Captioner
+from tfx_captioner.models.config import SelfCriticalConfig, TrainerConfig
+from tfx_captioner.models.data import CaptionData
+from tfx_captioner.models.data_config import UNKNOWN_ID
+from tfx_captioner.models.decoders.recurrent import RecurrentDecoder
+from tfx_captioner.models.rewards import CiderReward
+from tfx_captioner.models.self_critical import SelfCriticalSteps
+from tfx_captioner.models.training import make_optimizer, make_train_step
 
 IMAGES, WORDS, VOCABULARY = 12, 5, 24
 

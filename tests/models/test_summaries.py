@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.captioner import Captioner
-from models.decoders.recurrent import Memory, RecurrentDecoder
-from models.summaries import attention_pictures
+from tfx_captioner.models.captioner import Captioner
+from tfx_captioner.models.decoders.recurrent import Memory, RecurrentDecoder
+from tfx_captioner.models.summaries import attention_pictures
 
 TOKEN_IDS = np.array([[5, 6, 7, 2], [4, 2, 0, 0]], np.int32)
 FEATURES = np.random.default_rng(0).normal(size=(2, 6, 5)).astype(np.float32)

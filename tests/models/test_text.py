@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from models import text
+from tfx_captioner.models import text
 
 
 @pytest.mark.parametrize(

@@ -17,14 +17,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.image_featurizer.featurizing import Featurizer, Shard
-from models.captioner import Captioner
-from models.data import CaptionData
-from models.data_config import EncoderConfig, parse
-from models.encoders import build_encoder
-from models.inference import load_captioner
-from models.progress import NonFiniteLossError
-from models.trainer import run_fn
+from tfx_captioner.components.image_featurizer.featurizing import Featurizer, Shard
+from tfx_captioner.models.captioner import Captioner
+from tfx_captioner.models.data import CaptionData
+from tfx_captioner.models.data_config import EncoderConfig, parse
+from tfx_captioner.models.encoders import build_encoder
+from tfx_captioner.models.inference import load_captioner
+from tfx_captioner.models.progress import NonFiniteLossError
+from tfx_captioner.models.trainer import run_fn
 
 
 class _InterruptedError(Exception):
@@ -126,7 +126,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[list[np.ndarray]]:
     def collect(folder: str, captioner: Captioner, *args: Any, **kwargs: Any) -> None:
         weights.append([variable.numpy() for variable in captioner.variables])
 
-    monkeypatch.setattr("models.trainer.export", collect)
+    monkeypatch.setattr("tfx_captioner.models.trainer.export", collect)
     return weights
 
 
@@ -241,7 +241,7 @@ def test_killed_and_started_again_ends_with_the_same_weights(
 def test_other_settings_do_not_resume(
     fn_args: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("models.trainer.export", _raise_interrupted)
+    monkeypatch.setattr("tfx_captioner.models.trainer.export", _raise_interrupted)
     fn_args.custom_config["run"]["trainer"]["epochs"] = 1
     for rate in (0.01, 0.02):
         fn_args.custom_config["run"]["trainer"]["learning_rate"] = rate
@@ -274,7 +274,7 @@ def test_what_is_exported_is_the_moving_average(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # The last epoch counts as the best.
-    monkeypatch.setattr("models.progress._rank", lambda entry: entry["epoch"])
+    monkeypatch.setattr("tfx_captioner.models.progress._rank", lambda entry: entry["epoch"])
     settings = fn_args.custom_config["run"]["trainer"]
     settings.update(batch_size=1000, learning_rate=0.01, warmup_epochs=0)
     for epochs, momentum in ((1, 0.0), (2, 0.0), (2, 0.9)):

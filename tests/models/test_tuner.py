@@ -16,12 +16,12 @@ from tfx.components.tuner.executor import Executor
 from tfx.dsl.components.base.base_executor import BaseExecutor
 from tfx.types import Artifact, standard_artifacts
 
-from models.config import RunConfig, TrainerConfig, TunerConfig
-from models.data import CaptionData
-from models.data_config import parse
-from models.hyperparameters import with_hyperparameters
-from models.progress import NonFiniteLossError, Progress
-from models.tuner import CaptionerTuner, search_space, tuner_fn
+from tfx_captioner.models.config import RunConfig, TrainerConfig, TunerConfig
+from tfx_captioner.models.data import CaptionData
+from tfx_captioner.models.data_config import parse
+from tfx_captioner.models.hyperparameters import with_hyperparameters
+from tfx_captioner.models.progress import NonFiniteLossError, Progress
+from tfx_captioner.models.tuner import CaptionerTuner, search_space, tuner_fn
 
 
 class _InterruptedError(Exception):
@@ -85,7 +85,7 @@ def test_tfx_s_trainer_takes_what_its_tuner_found(
         kind(context).Do(inputs, outputs, properties | {name: function})
 
     outputs = {"best_hyperparameters": found, "tuner_results": results}
-    execute(Executor, inputs, outputs, "models.tuner.tuner_fn")
+    execute(Executor, inputs, outputs, "tfx_captioner.models.tuner.tuner_fn")
     rows = json.loads((tmp_path / "results" / "tuner_results.json").read_text(encoding="utf-8"))
     best = max(rows, key=lambda row: row["score"])
     assert len(rows) == 2
@@ -96,7 +96,12 @@ def test_tfx_s_trainer_takes_what_its_tuner_found(
         "model": _artifact(standard_artifacts.Model, tmp_path / "model"),
         "model_run": _artifact(standard_artifacts.ModelRun, tmp_path / "model_run"),
     }
-    execute(GenericExecutor, inputs | {"hyperparameters": found}, outputs, "models.trainer.run_fn")
+    execute(
+        GenericExecutor,
+        inputs | {"hyperparameters": found},
+        outputs,
+        "tfx_captioner.models.trainer.run_fn",
+    )
     [metadata] = (tmp_path / "model").rglob("captioner.json")
     decoder = json.loads(metadata.read_text(encoding="utf-8"))["model"]["decoder"]
     for name in ("units", "dropout", "concepts"):
@@ -147,7 +152,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[TrainerConfi
                 value = score(self.trainer)
                 return Progress([{"val_cider_d": value, "val_loss": 1.0}], best_epoch=1)
 
-        monkeypatch.setattr("models.tuner.CaptionerTraining", Training)
+        monkeypatch.setattr("tfx_captioner.models.tuner.CaptionerTraining", Training)
 
     return put
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.decoders.recurrent import RecurrentDecoder
-from models.word_vectors import read_word_vectors
+from tfx_captioner.models.decoders.recurrent import RecurrentDecoder
+from tfx_captioner.models.word_vectors import read_word_vectors
 
 GLOVE = "the 1 2 3\ndog -1 0.5 2e-1\n, 9 9 9\ncafé 4 5 6\n"
 

@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from pipeline.cli import main
+from tfx_captioner.pipeline.cli import main
 
 
 def captioner(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "pipeline.cli", *arguments],
+        [sys.executable, "-m", "tfx_captioner.pipeline.cli", *arguments],
         capture_output=True,
         text=True,
         timeout=60,
@@ -29,7 +29,7 @@ def test_help_lists_the_commands_with_examples() -> None:
 def test_help_imports_nothing_heavy() -> None:
     script = (
         "import sys\n"
-        "from pipeline.cli import build_parser\n"
+        "from tfx_captioner.pipeline.cli import build_parser\n"
         "build_parser().format_help()\n"
         "heavy = {'tensorflow', 'tfx', 'apache_beam', 'keras', 'numpy', 'pandas'}\n"
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)\n"
@@ -48,7 +48,7 @@ def test_a_user_error_is_one_line_and_status_2(capsys: pytest.CaptureFixture[str
 
 
 def test_output_that_nobody_reads_is_no_error() -> None:
-    command = [sys.executable, "-m", "pipeline.cli", "weights"]
+    command = [sys.executable, "-m", "tfx_captioner.pipeline.cli", "weights"]
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write) as nobody:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from models.data_config import to_plain
-from pipeline.configs import load_config, preset_names
-from pipeline.errors import UserError
+from tfx_captioner.models.data_config import to_plain
+from tfx_captioner.pipeline.configs import load_config, preset_names
+from tfx_captioner.pipeline.errors import UserError
 
 
 @pytest.mark.parametrize("preset", preset_names())

@@ -20,11 +20,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.local_runner import RunFolders
-from pipeline.runs import NodeOutput, execution_counts, latest_outputs, open_store
+from tfx_captioner.pipeline.local_runner import RunFolders
+from tfx_captioner.pipeline.runs import NodeOutput, execution_counts, latest_outputs, open_store
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("components", "ingestion", "models", "pipeline", "schema", "serving")
+PACKAGE = "tfx_captioner"
 MODELS = ("cnn_lstm", "resnet_gru")
 NAME = "sample"
 RESOLVERS = {"PreviousStatistics", *(f"Baseline.{model}" for model in MODELS)}
@@ -70,7 +70,7 @@ class Project:
         settings = TINY | self.settings
         pairs = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
         root = ["--run-root", str(self.folders.root)]
-        return [sys.executable, "-m", "pipeline.cli", "run", NAME, *root, *pairs]
+        return [sys.executable, "-m", "tfx_captioner.pipeline.cli", "run", NAME, *root, *pairs]
 
     def run(self) -> str:
         """Runs the pipeline to the end; returns what it printed."""
@@ -92,8 +92,7 @@ class Project:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     folder = tmp_path_factory.mktemp("project")
     ignored = shutil.ignore_patterns("__pycache__")
-    for room in ROOMS:
-        shutil.copytree(ROOT / room, folder / "code" / room, ignore=ignored)
+    shutil.copytree(ROOT / PACKAGE, folder / "code" / PACKAGE, ignore=ignored)
     yield Project(folder / "code", RunFolders(folder / "run"))
     shutil.rmtree(folder)
 
@@ -191,7 +190,12 @@ def test_the_tfx_command_line_does_the_same_run(
     monkeypatch.setenv("HOME", str(tmp_path))  # the tfx command line keeps its state there
     monkeypatch.setenv("LOCAL_HOME", str(tmp_path / "local"))
     tfx = str(Path(sys.executable).with_name("tfx"))
-    create = ["pipeline", "create", "--engine=local", "--pipeline-path=pipeline/local_runner.py"]
+    create = [
+        "pipeline",
+        "create",
+        "--engine=local",
+        "--pipeline-path=tfx_captioner/pipeline/local_runner.py",
+    ]
     run = ["run", "create", "--engine=local", f"--pipeline-name={NAME}"]
     for arguments in (create, run):
         process = project.start([tfx, *arguments])
@@ -205,7 +209,7 @@ def test_an_edit_runs_again_what_depends_on_it_and_nothing_else(
 ) -> None:
     before = project.counts()
     # The selector: a node near the end, so that what follows it is few and what does not is much.
-    edited = project.code / "components" / "model_selector" / "executor.py"
+    edited = project.code / PACKAGE / "components" / "model_selector" / "executor.py"
     edited.write_text(edited.read_text() + "\nEDITED = True\n")
     project.run()
     again = {node for node, count in project.counts().items() if count > before[node]}

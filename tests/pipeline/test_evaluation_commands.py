@@ -8,17 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from components.caption_evaluator.blessing import Baseline, BaselineStatus, Reason, Verdict
-from components.caption_evaluator.gallery import write_gallery
-from components.caption_evaluator.scoring import image_statistics
-from components.caption_evaluator.summary import (
+from tfx_captioner.components.caption_evaluator.blessing import (
+    Baseline,
+    BaselineStatus,
+    Reason,
+    Verdict,
+)
+from tfx_captioner.components.caption_evaluator.gallery import write_gallery
+from tfx_captioner.components.caption_evaluator.summary import (
     EvaluationSummary,
     write_captions,
     write_references,
     write_statistics,
     write_summary,
 )
-from pipeline.cli import main
+from tfx_captioner.metrics.scoring import image_statistics
+from tfx_captioner.pipeline.cli import main
 
 
 def evaluated(

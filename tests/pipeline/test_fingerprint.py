@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.fingerprint import ROOMS, code_fingerprint
+from tfx_captioner.pipeline.fingerprint import PACKAGE, code_fingerprint
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -13,22 +13,26 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def rooms(tmp_path: Path) -> Path:
     files = {
+        "__init__.py": "",
         "models/__init__.py": "",
-        "models/trainer.py": "import json\nfrom models import layers\n",
-        "models/layers.py": "def layer():\n    from models.deep import x\n    return x\n",
+        "models/trainer.py": "import json\nfrom tfx_captioner.models import layers\n",
+        "models/layers.py": (
+            "def layer():\n    from tfx_captioner.models.deep import x\n    return x\n"
+        ),
         "models/deep.py": "x = 1\n",
         "models/other.py": "y = 1\n",
         "models/templates/page.j2": "hello",
     }
     for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
-        (tmp_path / name).write_text(text)
-    return tmp_path
+        path = tmp_path / PACKAGE / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_text(text)
+    return tmp_path / PACKAGE
 
 
 def fingerprint(root: Path) -> str:
     code_fingerprint.cache_clear()
-    return code_fingerprint("models.trainer", root=root)
+    return code_fingerprint("tfx_captioner.models.trainer", root=root.parent)
 
 
 @pytest.mark.parametrize("edited", ["models/trainer.py", "models/layers.py", "models/deep.py"])
@@ -58,11 +62,13 @@ def test_comments_and_layout_do_not_count(rooms: Path) -> None:
 
 def test_a_module_of_nobody_is_an_error(rooms: Path) -> None:
     with pytest.raises(ImportError, match="nowhere"):
-        code_fingerprint("models.nowhere", root=rooms)
+        code_fingerprint("tfx_captioner.models.nowhere", root=rooms.parent)
 
 
 def test_nodes_of_different_code_differ() -> None:
-    assert code_fingerprint("models.preprocessing") != code_fingerprint("models.trainer")
+    assert code_fingerprint("tfx_captioner.models.preprocessing") != code_fingerprint(
+        "tfx_captioner.models.trainer"
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,15 +78,20 @@ def test_nodes_of_different_code_differ() -> None:
 def test_what_is_edited_for_the_training_leaves_transform_and_features_alone(
     tmp_path: Path, edited: str, also_features: bool
 ) -> None:
-    for room in ROOMS:
-        shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
-    nodes = ("models.trainer", "models.preprocessing", "components.image_featurizer.executor")
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / PACKAGE, tmp_path / PACKAGE, ignore=ignored)
+    nodes = (
+        "tfx_captioner.models.trainer",
+        "tfx_captioner.models.preprocessing",
+        "tfx_captioner.components.image_featurizer.executor",
+    )
 
     def fingerprints() -> list[str]:
         code_fingerprint.cache_clear()
         return [code_fingerprint(node, root=tmp_path) for node in nodes]
 
     before = fingerprints()
-    (tmp_path / edited).write_text((tmp_path / edited).read_text() + "\nFURTHER = 1\n")
+    edited_path = tmp_path / PACKAGE / edited
+    edited_path.write_text(edited_path.read_text() + "\nFURTHER = 1\n")
     changed = [one != other for one, other in zip(before, fingerprints(), strict=True)]
     assert changed == [True, also_features, also_features]

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import local_runner
-from pipeline.configs import load_config
-from pipeline.errors import UserError
 from tests.ingestion import datasets
+from tfx_captioner.pipeline import local_runner
+from tfx_captioner.pipeline.configs import load_config
+from tfx_captioner.pipeline.errors import UserError
 
 
 @pytest.mark.parametrize(

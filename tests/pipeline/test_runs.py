@@ -10,8 +10,14 @@ import pytest
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from pipeline.cli import main
-from pipeline.runs import CACHED, UNFINISHED, execution_counts, latest_outputs, past_runs
+from tfx_captioner.pipeline.cli import main
+from tfx_captioner.pipeline.runs import (
+    CACHED,
+    UNFINISHED,
+    execution_counts,
+    latest_outputs,
+    past_runs,
+)
 
 COMPLETE, WAS_CACHED = mlmd.Execution.COMPLETE, mlmd.Execution.CACHED
 FAILED, RUNNING = mlmd.Execution.FAILED, mlmd.Execution.RUNNING

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.show import names_main_object
+from tfx_captioner.pipeline.show import names_main_object
 
 
 @pytest.mark.parametrize(

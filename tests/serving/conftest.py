@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import saved_models
 
-from serving import config, launcher
+from tfx_captioner.serving import config, launcher
 
 HALF_VERSION = 123
 

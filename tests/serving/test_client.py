@@ -18,12 +18,12 @@ import pytest
 import saved_models
 from tensorflow_serving.apis import model_management_pb2, predict_pb2
 
-from serving import messages
-from serving.client import AsyncCaptionClient, CallOptions, Caption, CaptionClient
-from serving.config import BATCHING
-from serving.errors import ServingError
-from serving.in_process import open_saved_model
-from serving.launcher import Server, free_endpoint
+from tfx_captioner.serving import messages
+from tfx_captioner.serving.client import AsyncCaptionClient, CallOptions, Caption, CaptionClient
+from tfx_captioner.serving.config import BATCHING
+from tfx_captioner.serving.errors import ServingError
+from tfx_captioner.serving.in_process import open_saved_model
+from tfx_captioner.serving.launcher import Server, free_endpoint
 
 RED = saved_models.image(saved_models.RED)
 GREEN = saved_models.image(saved_models.GREEN, form="JPEG")
@@ -250,7 +250,7 @@ def test_the_client_needs_no_tensorflow(server: Server) -> None:
         import sys
         for name in ("tensorflow", "tfx", "tensorflow_serving", "numpy"):
             sys.modules[name] = None
-        from serving.client import CaptionClient
+        from tfx_captioner.serving.client import CaptionClient
         for url in ({server.endpoint.grpc_url!r}, {server.endpoint.rest_url!r}):
             with CaptionClient(url) as client:
                 print(client.caption({RED!r}).text)

@@ -16,10 +16,10 @@ import saved_models
 import yaml
 from PIL import Image
 
-from pipeline import cli
-from serving import config, launcher
-from serving.client import CaptionClient
-from serving.launcher import Server, free_endpoint
+from tfx_captioner.pipeline import cli
+from tfx_captioner.serving import config, launcher
+from tfx_captioner.serving.client import CaptionClient
+from tfx_captioner.serving.launcher import Server, free_endpoint
 
 DEPLOY = Path(launcher.__file__).with_name("deploy")
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -144,7 +144,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         saved_models.save_captioner(directory / "captioner", version)
     endpoint = free_endpoint()
     argv = [
-        sys.executable, "-m", "pipeline.cli", "serve", "--server=local",
+        sys.executable, "-m", "tfx_captioner.pipeline.cli", "serve", "--server=local",
         f"--serving-dir={directory}", f"--port={endpoint.port}",
         f"--rest-port={endpoint.rest_api_port}",
     ]  # fmt: skip

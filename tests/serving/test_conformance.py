@@ -13,9 +13,9 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from serving.launcher import Server
-from serving.local import json_tensor
-from serving.local.status import StatusError
+from tfx_captioner.serving.launcher import Server
+from tfx_captioner.serving.local import json_tensor
+from tfx_captioner.serving.local.status import StatusError
 
 CASES = Path(__file__).resolve().parents[3] / "shared/conformance/tf_serving_cases.json"
 DTYPES = {"int32": tf.int32, "float": tf.float32, "double": tf.float64, "string": tf.string}

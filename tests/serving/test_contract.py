@@ -25,8 +25,8 @@ from tensorflow_serving.apis import (
     session_service_pb2,
 )
 
-from serving.config import BATCHING
-from serving.launcher import Server
+from tfx_captioner.serving.config import BATCHING
+from tfx_captioner.serving.launcher import Server
 
 TIMEOUT = 60
 HALF = "/v1/models/half_plus_two"

@@ -16,11 +16,11 @@ import httpx
 import pytest
 import saved_models
 
-from serving import launcher
-from serving.launcher import Server, free_endpoint
+from tfx_captioner.serving import launcher
+from tfx_captioner.serving.launcher import Server, free_endpoint
 
 pytest.importorskip("gradio", reason="needs the extra `demo`")
-from serving import demo
+from tfx_captioner.serving import demo
 
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the protocol's name of an element reference
 MODELS = ("cnn_lstm", "resnet_gru")
@@ -105,7 +105,7 @@ def page_of(tmp_path: Path) -> Iterator[Callable[[str], str]]:
 
     def start(server_url: str) -> str:
         port = free_endpoint().port
-        command = [sys.executable, "-m", "pipeline.cli", "demo"]
+        command = [sys.executable, "-m", "tfx_captioner.pipeline.cli", "demo"]
         log = (tmp_path / "demo.log").open("wb")
         processes.append(
             subprocess.Popen(

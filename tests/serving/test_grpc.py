@@ -19,7 +19,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving.launcher import Server
+from tfx_captioner.serving.launcher import Server
 
 TIMEOUT = 60
 

@@ -22,8 +22,8 @@ import saved_models
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
-from serving.client import CallOptions, CaptionClient
-from serving.launcher import Server
+from tfx_captioner.serving.client import CallOptions, CaptionClient
+from tfx_captioner.serving.launcher import Server
 
 REQUESTS = 10_000
 WORKERS = 8

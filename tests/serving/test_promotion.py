@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from serving import config, messages
-from serving.client import CaptionClient
-from serving.errors import ServingError
-from serving.promotion import PromotionError, carry_out, plan_promotion, plan_rollback
-from serving.wire import ModelVersion
+from tfx_captioner.serving import config, messages
+from tfx_captioner.serving.client import CaptionClient
+from tfx_captioner.serving.errors import ServingError
+from tfx_captioner.serving.promotion import PromotionError, carry_out, plan_promotion, plan_rollback
+from tfx_captioner.serving.wire import ModelVersion
 
 
 def _config(*versions: int, **labels: int) -> Any:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.config import BATCHING, BatchingParameters
-from serving.local.scheduler import BatchScheduler, Task
-from serving.local.status import StatusError, invalid_argument
+from tfx_captioner.serving.config import BATCHING, BatchingParameters
+from tfx_captioner.serving.local.scheduler import BatchScheduler, Task
+from tfx_captioner.serving.local.status import StatusError, invalid_argument
 
 
 class FakeServable:

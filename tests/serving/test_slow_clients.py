@@ -11,8 +11,8 @@ import httpx
 import pytest
 import saved_models
 
-from serving import config, launcher
-from serving.launcher import Server
+from tfx_captioner.serving import config, launcher
+from tfx_captioner.serving.launcher import Server
 
 # Long enough that the test fails when nothing but these would end the connection or the server.
 FAR = 600

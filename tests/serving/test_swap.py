@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import saved_models
 
-from serving.client import CallOptions, CaptionClient
-from serving.errors import ServingError
-from serving.launcher import Endpoint, Server
-from serving.local import storage
-from serving.local.storage import VersionDirectory
-from serving.wire import ModelVersion
+from tfx_captioner.serving.client import CallOptions, CaptionClient
+from tfx_captioner.serving.errors import ServingError
+from tfx_captioner.serving.launcher import Endpoint, Server
+from tfx_captioner.serving.local import storage
+from tfx_captioner.serving.local.storage import VersionDirectory
+from tfx_captioner.serving.wire import ModelVersion
 
 MODEL = "swapped"
 CLIENTS = 16

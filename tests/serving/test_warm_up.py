@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from serving.local.servable import Servable
-from serving.local.status import StatusError
+from tfx_captioner.serving.local.servable import Servable
+from tfx_captioner.serving.local.status import StatusError
 
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
 

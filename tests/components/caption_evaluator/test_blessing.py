@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from tfx.types import standard_artifacts
 
-from components.caption_evaluator.baseline import find_baseline
-from components.caption_evaluator.blessing import (
+from tests.artifacts import make_artifact
+from tfx_captioner.components.caption_evaluator.baseline import find_baseline
+from tfx_captioner.components.caption_evaluator.blessing import (
     Baseline,
     BaselineStatus,
     FailedThreshold,
@@ -19,9 +20,8 @@ from components.caption_evaluator.blessing import (
     decide,
     write_blessing,
 )
-from components.caption_evaluator.config import EvaluatorConfig
-from components.resolvers import PreviousBlessedModelStrategy
-from tests.artifacts import make_artifact
+from tfx_captioner.components.caption_evaluator.config import EvaluatorConfig
+from tfx_captioner.components.resolvers import PreviousBlessedModelStrategy
 
 COMPARABLE = Baseline(BaselineStatus.COMPARABLE)
 NONE = Baseline(BaselineStatus.NONE)

@@ -11,8 +11,8 @@ from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 from tfx.types import standard_artifacts
 
-from components.caption_evaluator.component import CaptionEvaluator
 from tests.components.caption_evaluator.walls import settings
+from tfx_captioner.components.caption_evaluator.component import CaptionEvaluator
 
 
 @pytest.mark.parametrize("with_options", [False, True])

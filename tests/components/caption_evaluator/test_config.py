@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from components.caption_evaluator.config import BootstrapConfig, EvaluatorConfig
+from tfx_captioner.components.caption_evaluator.config import BootstrapConfig, EvaluatorConfig
 
 
 def test_no_threshold_is_an_error() -> None:

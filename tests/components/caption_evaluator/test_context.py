@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from tfx.types import standard_artifacts
 
-from components.caption_evaluator.context import (
+from tests.artifacts import make_artifact, make_example, write_records
+from tfx_captioner.components.caption_evaluator.context import (
     MOST_FREQUENT,
     NEAREST,
     RANDOM,
@@ -17,7 +18,6 @@ from components.caption_evaluator.context import (
     nearest_neighbours,
     training_lines,
 )
-from tests.artifacts import make_artifact, make_example, write_records
 
 
 def test_each_reference_is_held_against_the_others() -> None:

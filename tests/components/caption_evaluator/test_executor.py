@@ -12,9 +12,6 @@ from tfx.components.evaluator import constants
 from tfx.components.util import model_utils
 from tfx.types import standard_artifacts
 
-from components.caption_evaluator.captioning import UnusableModelError
-from components.caption_evaluator.images import fingerprint_of
-from components.caption_evaluator.summary import read_captions, read_references
 from tests.artifacts import make_artifact
 from tests.components.caption_evaluator.walls import (
     COLOURS,
@@ -25,6 +22,9 @@ from tests.components.caption_evaluator.walls import (
     references,
     settings,
 )
+from tfx_captioner.components.caption_evaluator.captioning import UnusableModelError
+from tfx_captioner.components.caption_evaluator.images import fingerprint_of
+from tfx_captioner.components.caption_evaluator.summary import read_captions, read_references
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_baseline_judged_on_other_references_is_shown_but_not_held_against(
 def test_metric_that_was_not_computed_is_not_blessed(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from components.caption_evaluator.metrics import specs
+    from tfx_captioner.components.caption_evaluator import specs
 
     others = [spec for spec in specs.metrics_spec() if '"bleu_4"' not in spec.config]
     monkeypatch.setattr(specs, "metrics_spec", lambda *_, **__: others)

@@ -11,17 +11,19 @@ import numpy as np
 import pytest
 from tfx.types import standard_artifacts
 
-from components.caption_evaluator import context
-from components.caption_evaluator.blessing import (
+from tests.artifacts import make_artifact, write_records
+from tests.components.caption_evaluator.walls import png, wall
+from tfx_captioner.components.caption_evaluator import context
+from tfx_captioner.components.caption_evaluator.blessing import (
     Baseline,
     BaselineStatus,
     Interval,
     Reason,
     Verdict,
 )
-from components.caption_evaluator.charts import word_use
-from components.caption_evaluator.comparison import compare
-from components.caption_evaluator.gallery import (
+from tfx_captioner.components.caption_evaluator.charts import word_use
+from tfx_captioner.components.caption_evaluator.comparison import compare
+from tfx_captioner.components.caption_evaluator.gallery import (
     BEST,
     RANDOM,
     WORST,
@@ -32,15 +34,14 @@ from components.caption_evaluator.gallery import (
     read_gallery,
     write_gallery,
 )
-from components.caption_evaluator.report import (
+from tfx_captioner.components.caption_evaluator.report import (
     TrainingHistory,
     read_history,
     render_report,
     warnings,
     write_history,
 )
-from components.caption_evaluator.scoring import image_statistics, score
-from components.caption_evaluator.summary import (
+from tfx_captioner.components.caption_evaluator.summary import (
     EvaluationSummary,
     read_summary,
     write_captions,
@@ -48,8 +49,7 @@ from components.caption_evaluator.summary import (
     write_statistics,
     write_summary,
 )
-from tests.artifacts import make_artifact, write_records
-from tests.components.caption_evaluator.walls import png, wall
+from tfx_captioner.metrics.scoring import image_statistics, score
 
 REFERENCES = {"1.png": ("a <b>red</b> wall",), "2.png": ("a blue wall", "blue")}
 CAPTIONS = {"1.png": "a <script>wall</script>", "2.png": ""}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from components.caption_evaluator.config import SLICES
-from components.caption_evaluator.images import TestImage
-from components.caption_evaluator.slices import slice_features
+from tfx_captioner.components.caption_evaluator.config import SLICES
+from tfx_captioner.components.caption_evaluator.images import TestImage
+from tfx_captioner.components.caption_evaluator.slices import slice_features
 
 
 def image(**changes: object) -> TestImage:

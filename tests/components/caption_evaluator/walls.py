@@ -16,9 +16,9 @@ import tensorflow as tf
 from pydantic import TypeAdapter
 from tfx.types import standard_artifacts
 
-from components.caption_evaluator.config import BootstrapConfig, EvaluatorConfig
-from components.caption_evaluator.executor import Executor
 from tests.artifacts import make_artifact, raw_example
+from tfx_captioner.components.caption_evaluator.config import BootstrapConfig, EvaluatorConfig
+from tfx_captioner.components.caption_evaluator.executor import Executor
 
 COLOURS = ("red", "green", "blue", "white", "black", "yellow")
 

@@ -16,9 +16,14 @@ from tfx.utils import io_utils
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
 import schema as schema_room
-from components.artifacts import STATISTICS_ID, DataApproval
-from components.data_gate.executor import REPORT, DataAnomalyError, Executor, with_drift_limits
 from tests.artifacts import make_artifact, raw_example
+from tfx_captioner.components.artifacts import STATISTICS_ID, DataApproval
+from tfx_captioner.components.data_gate.executor import (
+    REPORT,
+    DataAnomalyError,
+    Executor,
+    with_drift_limits,
+)
 
 SCHEMA_FOLDER = Path(schema_room.__file__).parent
 SCHEMA = io_utils.SchemaReader().read(str(SCHEMA_FOLDER / "schema.pbtxt"))

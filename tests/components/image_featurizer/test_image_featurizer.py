@@ -15,12 +15,16 @@ from tfx.components.util import examples_utils
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import channel_utils, standard_artifacts
 
-from components.image_featurizer.component import ImageFeaturizer
-from components.image_featurizer.executor import Executor
-from components.image_featurizer.featurizing import Featurizer, FeaturizingError, Shard
-from models import images
-from models.data_config import EncoderConfig
-from models.encoders import EncoderError, build_encoder
+from tfx_captioner.components.image_featurizer.component import ImageFeaturizer
+from tfx_captioner.components.image_featurizer.executor import Executor
+from tfx_captioner.components.image_featurizer.featurizing import (
+    Featurizer,
+    FeaturizingError,
+    Shard,
+)
+from tfx_captioner.models import images
+from tfx_captioner.models.data_config import EncoderConfig
+from tfx_captioner.models.encoders import EncoderError, build_encoder
 
 SIZE = 32
 JPEG = "JPEG"

@@ -14,19 +14,24 @@ from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 from tfx.types import standard_artifacts
 
-from components.caption_evaluator.blessing import Baseline, BaselineStatus, Reason, Verdict
-from components.caption_evaluator.gallery import Picture, write_gallery
-from components.caption_evaluator.scoring import image_statistics
-from components.caption_evaluator.summary import (
+from tests.artifacts import make_artifact
+from tfx_captioner.components.caption_evaluator.blessing import (
+    Baseline,
+    BaselineStatus,
+    Reason,
+    Verdict,
+)
+from tfx_captioner.components.caption_evaluator.gallery import Picture, write_gallery
+from tfx_captioner.components.caption_evaluator.summary import (
     EvaluationSummary,
     write_captions,
     write_references,
     write_statistics,
     write_summary,
 )
-from components.model_selector.component import ModelSelector
-from components.model_selector.executor import Executor
-from tests.artifacts import make_artifact
+from tfx_captioner.components.model_selector.component import ModelSelector
+from tfx_captioner.components.model_selector.executor import Executor
+from tfx_captioner.metrics.scoring import image_statistics
 
 THUMBNAIL = "data:image/jpeg;base64,AAAA"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from components.model_selector.selection import Candidate, select
+from tfx_captioner.components.model_selector.selection import Candidate, select
 
 NAN = float("nan")
 

@@ -8,8 +8,8 @@ import pytest
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from components.pushed_model.executor import PUSHED_VERSION, Executor, latest_version
 from tests.artifacts import make_artifact
+from tfx_captioner.components.pushed_model.executor import PUSHED_VERSION, Executor, latest_version
 
 
 def take(base: Path, out: Path) -> standard_artifacts.Model:

@@ -17,11 +17,11 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.channel_utils import as_channel
 from tfx.utils import proto_utils
 
-from components.serving_validator import executor, questions
-from components.serving_validator.component import ServingValidator
-from components.serving_validator.config import ServingValidatorConfig
-from components.serving_validator.executor import Executor
-from serving.client import Caption, read_captions
+from tfx_captioner.components.serving_validator import executor, questions
+from tfx_captioner.components.serving_validator.component import ServingValidator
+from tfx_captioner.components.serving_validator.config import ServingValidatorConfig
+from tfx_captioner.components.serving_validator.executor import Executor
+from tfx_captioner.serving.client import Caption, read_captions
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "serving"))
 
@@ -235,4 +235,4 @@ def test_it_compiles_for_kubeflow(tmp_path: Path) -> None:
 
     executors = compiled["pipelineSpec"]["deploymentSpec"]["executors"]
     container = executors["ServingValidator_executor"]["container"]
-    assert "components.serving_validator.executor.Executor" in container["args"]
+    assert "tfx_captioner.components.serving_validator.executor.Executor" in container["args"]

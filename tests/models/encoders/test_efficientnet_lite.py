@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models import images
-from models.data_config import EncoderConfig
-from models.encoders import EncoderWeightsError, build_encoder, weights
-from models.encoders.efficientnet_lite import (
+from tfx_captioner.models import images
+from tfx_captioner.models.data_config import EncoderConfig
+from tfx_captioner.models.encoders import EncoderWeightsError, build_encoder, weights
+from tfx_captioner.models.encoders.efficientnet_lite import (
     VARIANTS,
     _tensors_of,
     assign_state_dict,
     efficientnet_lite,
 )
-from models.encoders.torch_checkpoint import read_state_dict
+from tfx_captioner.models.encoders.torch_checkpoint import read_state_dict
 
 LITE2_FILE = weights.package_file("efficientnet_lite2")
 needs_package = pytest.mark.skipif(

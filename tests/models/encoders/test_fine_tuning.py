@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 from pydantic import ValidationError
 
-from models.data_config import EncoderConfig
-from models.encoders import EncoderError, build_encoder
-from models.encoders.fine_tuning import split_before
+from tfx_captioner.models.data_config import EncoderConfig
+from tfx_captioner.models.encoders import EncoderError, build_encoder
+from tfx_captioner.models.encoders.fine_tuning import split_before
 
 
 def vgg16(stage: str | None) -> keras.Model:

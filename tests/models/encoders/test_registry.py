@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import pytest
 
-from models.data_config import EncoderConfig
-from models.encoders import (
+from tfx_captioner.models.data_config import EncoderConfig
+from tfx_captioner.models.encoders import (
     EncoderError,
     EncoderWeightsError,
     build_encoder,
@@ -108,7 +108,7 @@ def test_encoder_survives_saving(name: str, tmp_path: Path) -> None:
     [("resnet50", "resnet50"), ("inception_v3", "inception_v3"), ("vgg16", "vgg16")],
 )
 def test_preprocessing_is_that_of_keras(name: str, module: str) -> None:
-    from models.encoders.applications import APPLICATIONS, _scaled
+    from tfx_captioner.models.encoders.applications import APPLICATIONS, _scaled
 
     images = images_for(8)
     expected = getattr(keras.applications, module).preprocess_input(images.copy())

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.encoders.torch_checkpoint import CheckpointError, read_state_dict
+from tfx_captioner.models.encoders.torch_checkpoint import CheckpointError, read_state_dict
 
 MAGIC_NUMBER, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 

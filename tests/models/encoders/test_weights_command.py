@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from models.encoders import encoder_names, weights
-from pipeline.cli import main
+from tfx_captioner.models.encoders import encoder_names, weights
+from tfx_captioner.pipeline.cli import main
 
 
 @pytest.fixture

@@ -30,9 +30,9 @@ from pathlib import Path
 
 import numpy as np
 
-from components.caption_evaluator.metrics.cider_scores import NGramCounts, Text, cider_scores
-from components.caption_evaluator.metrics.ngrams import NGram, count_ngrams
-from components.caption_evaluator.metrics.sums import MeanStatistics
+from tfx_captioner.metrics.cider_scores import NGramCounts, Text, cider_scores
+from tfx_captioner.metrics.ngrams import NGram, count_ngrams
+from tfx_captioner.metrics.sums import MeanStatistics
 
 _WORDS_PER_PART = 1 << 20
 

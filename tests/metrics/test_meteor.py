@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from components.caption_evaluator.metrics import meteor, specs
-from components.caption_evaluator.metrics.meteor import MeteorStatistics
+from tfx_captioner.components.caption_evaluator import specs
+from tfx_captioner.metrics import meteor
+from tfx_captioner.metrics.meteor import MeteorStatistics
 
 needs_meteor = pytest.mark.skipif(
     meteor.unavailable_reason() is not None,

@@ -16,7 +16,7 @@ from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
-from components.caption_evaluator.metrics import ptb
+from tfx_captioner.metrics import ptb
 
 UNKNOWN_TOKEN = "<unk>"
 

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.caption_evaluator import caption_files, scoring
-from components.caption_evaluator.descriptions import jackknife_error
-from components.caption_evaluator.metrics import meteor, ptb
-from components.caption_evaluator.metrics.cider import DocumentFrequencies
-from components.caption_evaluator.metrics.diversity import MEASURES, DiversityStatistics
-from pipeline.commands import score as command
-from pipeline.errors import UserError
+from tfx_captioner.metrics import caption_files, meteor, ptb, scoring
+from tfx_captioner.metrics.cider import DocumentFrequencies
+from tfx_captioner.metrics.descriptions import jackknife_error
+from tfx_captioner.metrics.diversity import MEASURES, DiversityStatistics
+from tfx_captioner.pipeline.commands import score as command
+from tfx_captioner.pipeline.errors import UserError
 
 needs_meteor = pytest.mark.skipif(
     meteor.unavailable_reason() is not None,
@@ -366,7 +365,7 @@ def test_command_runs_without_tfx(tmp_path: Path) -> None:
     hypotheses = write(tmp_path / "hypotheses.json", HYPOTHESES)
     code = (
         "import sys\n"
-        "from pipeline.cli import main\n"
+        "from tfx_captioner.pipeline.cli import main\n"
         "status = main(sys.argv[1:])\n"
         "heavy = {'tfx', 'tensorflow', 'apache_beam'} & set(sys.modules)\n"
         "sys.exit(', '.join(heavy) or status)\n"

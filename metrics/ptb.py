@@ -4,7 +4,7 @@ The field's scores are taken after Stanford's PTBTokenizer 3.4.1 in lower case, 
 punctuation tokens. This module gives the same tokens without Java. It is an implementation of its
 own of what that tokenizer accepts: at each place the longest of some sixty patterns wins, of
 equally long ones the first, where what a pattern wants to see *behind* its token counts into its
-length. `tests/components/caption_evaluator/metrics/test_ptb.py` compares the two.
+length. `tests/metrics/test_ptb.py` compares the two.
 
 Two peculiarities are part of the standard and kept. The list of punctuation names brackets in upper
 case while tokens are in lower case, so that `-lrb-` and `-rrb-` count as words. And a token with a
@@ -23,13 +23,13 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from typing import NamedTuple
 
-from components.caption_evaluator.metrics.ptb_characters import (
+from tfx_captioner.metrics.ptb_characters import (
     DIGITS,
     MARKS,
     OTHER_LETTERS,
     SYMBOLS,
 )
-from components.caption_evaluator.metrics.ptb_words import (
+from tfx_captioner.metrics.ptb_words import (
     ABBREVIATIONS,
     BEFORE_NUMBERS,
     CAPITALISED_ABBREVIATIONS,

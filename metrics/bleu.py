@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from components.caption_evaluator.metrics.ngrams import MAX_ORDER, NGram, count_ngrams, ngrams
+from tfx_captioner.metrics.ngrams import MAX_ORDER, NGram, count_ngrams, ngrams
 
 # The reference implementation keeps its divisions defined with these; they decide the last digits.
 _TINY = 1e-15

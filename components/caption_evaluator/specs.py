@@ -7,7 +7,8 @@ from pathlib import Path
 
 from tensorflow_model_analysis.proto import config_pb2
 
-from components.caption_evaluator.metrics import diversity, meteor, tfma_metrics
+from tfx_captioner.components.caption_evaluator import tfma_metrics
+from tfx_captioner.metrics import diversity, meteor
 
 MODULE = tfma_metrics.__name__
 

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from components.caption_evaluator.descriptions import ImageDescriptions, describe, jackknife_error
-from components.caption_evaluator.metrics import bleu, cider, meteor, ptb, rouge
+from tfx_captioner.metrics import bleu, cider, meteor, ptb, rouge
+from tfx_captioner.metrics.descriptions import ImageDescriptions, describe, jackknife_error
 
 _LOGGER = logging.getLogger("captioner.evaluator")
 

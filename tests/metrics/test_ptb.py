@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from components.caption_evaluator.metrics import ptb
-from components.caption_evaluator.metrics.ptb_words import PUNCTUATION
+from tfx_captioner.metrics import ptb
+from tfx_captioner.metrics.ptb_words import PUNCTUATION
 
 HARD_CASES = Path(__file__).with_name("ptb_hard_cases.json")
 PIECES = Path(__file__).with_name("ptb_pieces.txt")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from components.caption_evaluator.metrics.sums import MeanStatistics
+from tfx_captioner.metrics.sums import MeanStatistics
 
 _BETA = 1.2
 

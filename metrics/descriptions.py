@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from components.caption_evaluator.metrics.diversity import DiversityStatistics
+from tfx_captioner.metrics.diversity import DiversityStatistics
 
 MEANS = ("mean_caption_length", "unknown_word_captions", "dangling_captions", "novel_captions")
 

@@ -22,7 +22,7 @@ import numpy as np
 from tensorflow_model_analysis.metrics import metric_types, metric_util
 from tensorflow_model_analysis.proto import config_pb2
 
-from components.caption_evaluator.metrics import bleu, cider, diversity, meteor, ptb, rouge
+from tfx_captioner.metrics import bleu, cider, diversity, meteor, ptb, rouge
 
 Metrics = dict[metric_types.MetricKey, Any]
 

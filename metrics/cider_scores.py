@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from components.caption_evaluator.metrics.ngrams import MAX_ORDER, NGram
+from tfx_captioner.metrics.ngrams import MAX_ORDER, NGram
 
 _SIGMA = 6.0
 # No sum of floats crosses a cut: scores do not depend on these.

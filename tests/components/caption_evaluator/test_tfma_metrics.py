@@ -18,9 +18,9 @@ from tensorflow_model_analysis.api import types
 from tensorflow_model_analysis.metrics import metric_types, metric_util
 from tensorflow_model_analysis.proto import config_pb2
 
-from components.caption_evaluator import scoring
-from components.caption_evaluator.metrics import diversity, specs, tfma_metrics
-from components.caption_evaluator.metrics.cider import DocumentFrequencies
+from tfx_captioner.components.caption_evaluator import specs, tfma_metrics
+from tfx_captioner.metrics import diversity, scoring
+from tfx_captioner.metrics.cider import DocumentFrequencies
 
 # Image id, references, caption of the candidate, caption of the baseline.
 ROWS = [

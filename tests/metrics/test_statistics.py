@@ -15,29 +15,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.caption_evaluator.metrics import cider_scores
-from components.caption_evaluator.metrics.bleu import (
+from tfx_captioner.metrics import cider_scores
+from tfx_captioner.metrics.bleu import (
     BleuStatistics,
     bleu_scores,
     bleu_statistics,
     closest_reference_length,
 )
-from components.caption_evaluator.metrics.cider import (
+from tfx_captioner.metrics.cider import (
     CiderCorpus,
     DocumentFrequencies,
     TrainIdfCiderStatistics,
 )
-from components.caption_evaluator.metrics.diversity import (
+from tfx_captioner.metrics.diversity import (
     DiversityStatistics,
     NoveltyStatistics,
 )
-from components.caption_evaluator.metrics.ngrams import count_ngrams
-from components.caption_evaluator.metrics.rouge import (
+from tfx_captioner.metrics.ngrams import count_ngrams
+from tfx_captioner.metrics.rouge import (
     RougeStatistics,
     longest_common_subsequence,
     rouge_l,
 )
-from components.caption_evaluator.metrics.sums import ExactSum
+from tfx_captioner.metrics.sums import ExactSum
 
 Image = tuple[str, list[str]]
 
