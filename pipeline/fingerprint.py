@@ -26,8 +26,9 @@ class _RoomFinder(ModuleFinder):
     """Finds modules of the rooms alone: where they are installed, TensorFlow lies beside them."""
 
     def find_module(self, name: str, path: Any, parent: Any = None) -> Any:
-        allowed = {None: (PACKAGE,), PACKAGE: ROOMS}.get(parent and parent.__name__)
-        if allowed is not None and name not in allowed:
+        is_top_level = path is None
+        is_room = parent is not None and parent.__name__ == PACKAGE
+        if (is_top_level and name != PACKAGE) or (is_room and name not in ROOMS):
             raise ImportError(name)
         return super().find_module(name, path, parent)
 
