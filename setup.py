@@ -74,7 +74,7 @@ setuptools.setup(
     # Kubeflow's SDK, and `models` or `schema` may be anybody's.
     packages=setuptools.find_packages(include=["tfx_captioner", "tfx_captioner.*"]),
     package_data={
-        "tfx_captioner.components.caption_evaluator": ["templates/*.j2"],
+        "tfx_captioner.components.evaluation_report": ["templates/*.j2"],
         "tfx_captioner.kubeflow": ["settings/*.yaml"],
         "tfx_captioner.pipeline": ["presets/*.yaml"],
         "tfx_captioner.schema": ["schema.pbtxt"],
@@ -83,5 +83,12 @@ setuptools.setup(
     python_requires=">=3.10,<3.12",
     install_requires=["pyyaml>=6", "rich>=13"],
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["captioner=tfx_captioner.pipeline.cli:main"]},
+    entry_points={
+        "console_scripts": ["captioner=tfx_captioner.pipeline.cli:main"],
+        # Subcommands of rooms above the command line (`pipeline.cli`).
+        "captioner.commands": [
+            "compile=tfx_captioner.kubeflow.commands.compile",
+            "submit=tfx_captioner.kubeflow.commands.submit",
+        ],
+    },
 )

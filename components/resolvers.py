@@ -13,7 +13,7 @@ from tfx.components.evaluator import constants
 from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.types import Artifact
 
-from tfx_captioner.components.artifacts import STATISTICS_ID
+from tfx_captioner.components.artifacts import MODEL_ID, STATISTICS_ID
 
 ArtifactDict = dict[str, list[Artifact]]
 
@@ -48,11 +48,14 @@ class PreviousApprovedStatisticsStrategy(ResolverStrategy):
 class PreviousBlessedModelStrategy(ResolverStrategy):
     """Resolves `model` to the latest blessed model made before the one in `candidate`.
 
-    Input keys: `model` and `model_blessing` (all there are of this model's name) and `candidate`
-    (one artifact). Where no older model is blessed, `model` and `model_blessing` are empty.
+    Input keys: `model`, `model_blessing`, `captions` and `statistics` (all there are of this
+    model's name) and `candidate` (one artifact). `captions` and `statistics` resolve to those of
+    the blessed model, from runs before the candidate was made. Where no older model is blessed, all
+    but `candidate` are empty.
     """
 
     def resolve_artifacts(self, store: MetadataStore, input_dict: ArtifactDict) -> ArtifactDict:
+        candidate = input_dict["candidate"]
         blessings = {
             blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY): (
                 blessing
@@ -61,14 +64,22 @@ class PreviousBlessedModelStrategy(ResolverStrategy):
             if blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
         }
         blessed = [
-            model
-            for model in _older(input_dict["model"], input_dict["candidate"])
-            if model.id in blessings
+            model for model in _older(input_dict["model"], candidate) if model.id in blessings
         ][-1:]
+        ids = {model.id for model in blessed}
+        made_by_it = {
+            key: [
+                artifact
+                for artifact in _older(input_dict[key], candidate)
+                if artifact.get_int_custom_property(MODEL_ID) in ids
+            ]
+            for key in ("captions", "statistics")
+        }
         return {
             "model": blessed,
             "model_blessing": [blessings[model.id] for model in blessed],
-            "candidate": input_dict["candidate"],
+            "candidate": candidate,
+            **made_by_it,
         }
 
 

@@ -1,7 +1,8 @@
 """The `captioner` command line.
 
-Each subcommand is a module of `pipeline.commands`; none imports anything heavy before it runs, so
-that `--help` answers at once.
+Each subcommand is a module of `pipeline.commands`, or one that another room registers as an entry
+point of the group `captioner.commands`. None imports anything heavy before it runs, so that
+`--help` answers at once.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import pkgutil
 import select
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 
 from tfx_captioner.pipeline import commands
 from tfx_captioner.pipeline.errors import RunFailedError, UserError
@@ -35,10 +37,10 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for info in pkgutil.iter_modules(commands.__path__):
-        command = importlib.import_module(f"{commands.__name__}.{info.name}")
+    for name, module in sorted(_command_modules().items()):
+        command = importlib.import_module(module)
         subparser = subparsers.add_parser(
-            info.name,
+            name,
             help=command.HELP,
             description=command.HELP,
             epilog=command.EXAMPLES,
@@ -47,6 +49,16 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_arguments(subparser)
         subparser.set_defaults(run=command.run)
     return parser
+
+
+def _command_modules() -> dict[str, str]:
+    """Module of each subcommand by its name."""
+    own = {
+        info.name: f"{commands.__name__}.{info.name}"
+        for info in pkgutil.iter_modules(commands.__path__)
+    }
+    registered = metadata.entry_points(group="captioner.commands")
+    return own | {entry.name: entry.value for entry in registered}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

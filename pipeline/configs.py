@@ -17,6 +17,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from tfx_captioner.components.caption_evaluator.config import EvaluatorConfig
+from tfx_captioner.components.reference_scorer.slices import SLICES
 from tfx_captioner.components.serving_validator.config import ServingValidatorConfig
 from tfx_captioner.ingestion.config import IngestConfig
 from tfx_captioner.models.config import DecodingConfig, ModelConfig, TrainerConfig, TunerConfig
@@ -87,6 +88,41 @@ class FeaturizerConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
+class EvaluationConfig:
+    """What models are evaluated on, and what a report shows.
+
+    Attributes:
+      split: Split of the examples that is captioned and scored.
+      batch_size: Images per call of a model.
+      slices: Groups of images scored by themselves, of `reference_scorer.slices.SLICES` and of
+        `word_slices`.
+      word_slices: Further slices: name to words of which one occurs in a reference caption.
+      meteor: Compute METEOR where there is a Java; it takes longer than all others together.
+      gallery_size: Images of each group (best, worst, random) in the report.
+      seed: Seed of random captions, and of random images in the report.
+    """
+
+    split: Annotated[str, Field(min_length=1)] = "test"
+    batch_size: Positive = 32
+    slices: tuple[str, ...] = SLICES
+    word_slices: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    meteor: bool = True
+    gallery_size: Annotated[int, Field(ge=0)] = 9
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        allowed = (*SLICES, *self.word_slices)
+        unknown = sorted(set(self.slices) - set(allowed))
+        if unknown:
+            raise ValueError(
+                f"`slices` must be among {', '.join(allowed)}. Received: {', '.join(unknown)}."
+            )
+        taken = sorted(set(self.word_slices) & set(SLICES))
+        if taken:
+            raise ValueError(f"`word_slices` must not reuse the names {', '.join(taken)}.")
+
+
+@dataclass(frozen=True, config=STRICT)
 class SelectorConfig:
     """How the champion is chosen among blessed candidates.
 
@@ -121,10 +157,19 @@ class PipelineConfig:
     tuner: TunerConfig = TunerConfig()
     trainer: TrainerConfig = TrainerConfig()
     decoding: DecodingConfig = DecodingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     selector: SelectorConfig = SelectorConfig()
     beam_pipeline_args: list[str] = dataclasses.field(
         default_factory=lambda: ["--runner=FnApiRunner", "--direct_num_workers=1"]
     )
+
+    def __post_init__(self) -> None:
+        for name in self.evaluator.slice_rules:
+            if name.partition(": ")[0] not in self.evaluation.slices or ": " not in name:
+                raise ValueError(
+                    "`evaluator.slice_rules` must name slices as the report does, such as "
+                    f"`people: yes`, of {', '.join(self.evaluation.slices)}. Received: {name!r}."
+                )
 
     @property
     def root(self) -> Path:
@@ -140,6 +185,12 @@ class PipelineConfig:
                 suffix = f"_{taken + 1}" if taken else ""
                 encoders[f"{model.encoder.name}{suffix}"] = model.encoder
         return encoders
+
+    def featurized_encoder_of(self, model: str) -> str:
+        """Name of the encoder of a model in `featurized_encoders`; empty where there is none."""
+        encoder = self.models[model].encoder
+        names = [name for name, known in self.featurized_encoders().items() if known == encoder]
+        return names[0] if names else ""
 
 
 def preset_names() -> list[str]:

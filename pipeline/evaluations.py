@@ -9,9 +9,10 @@ from typing import Any
 from tfx_captioner.pipeline.errors import UserError
 
 RUNS = Path("runs")
-# Written by the CaptionEvaluator into the folder of each evaluation, last of all but the report.
+# Written by the CaptionEvaluator into the folder of each evaluation, last of all.
 _MARK = "verdict.json"
 _NODE = "CaptionEvaluator."
+_PAGES = "EvaluationReport/pages/*"
 
 
 def newest_run(runs: Path = RUNS) -> Path:
@@ -62,8 +63,25 @@ def read_verdict(folder: Path) -> dict[str, Any]:
 
 def comparison(root: Path) -> Path | None:
     """The newest page of a run that compares its models; None where there is none."""
-    pages = list(root.glob("artifacts/ModelSelector/blessing/*/comparison.html"))
+    pages = list(root.glob(f"artifacts/{_PAGES}/comparison.html"))
     return max(pages, key=lambda page: page.stat().st_mtime, default=None)
+
+
+def report_folder(evaluation: Path) -> Path | None:
+    """The newest report of an evaluation, a folder with `report.html`; None where there is none.
+
+    Args:
+      evaluation: Folder of the evaluation, within the artifacts of its run.
+    """
+    node = evaluation.parent.parent
+    found = [
+        source.parent
+        for source in node.parent.glob(f"{_PAGES}/{node.name.removeprefix(_NODE)}/evaluation.json")
+        # The run may have been moved since: the end of the path says which one it is.
+        if Path(json.loads(source.read_text(encoding="utf-8"))["evaluation"]).parts[-3:]
+        == evaluation.absolute().parts[-3:]
+    ]
+    return max(found, key=lambda folder: folder.stat().st_mtime, default=None)
 
 
 def evaluation_folders(path: Path) -> list[Path]:

@@ -13,12 +13,21 @@ from tfx.proto import example_gen_pb2, pusher_pb2, trainer_pb2
 from tfx.types import Artifact
 from tfx.types.channel import BaseChannel
 
-from tfx_captioner.components.artifacts import DataApproval
+from tfx_captioner.components.artifacts import (
+    CaptionStatistics,
+    DataApproval,
+    GeneratedCaptions,
+)
 from tfx_captioner.components.caption_evaluator.component import CaptionEvaluator
+from tfx_captioner.components.caption_gen.component import CaptionGen
+from tfx_captioner.components.caption_scorer.component import CaptionScorer
 from tfx_captioner.components.data_gate.component import DataGate
+from tfx_captioner.components.evaluation_report.component import EvaluationReport
+from tfx_captioner.components.exporter.component import Exporter
 from tfx_captioner.components.image_featurizer.component import ImageFeaturizer
 from tfx_captioner.components.model_selector.component import ModelSelector
 from tfx_captioner.components.pushed_model.component import PushedModel
+from tfx_captioner.components.reference_scorer.component import ReferenceScorer
 from tfx_captioner.components.resolvers import (
     PreviousApprovedStatisticsStrategy,
     PreviousBlessedModelStrategy,
@@ -80,43 +89,32 @@ def create_pipeline(
     data = _data_nodes(config, locations, previous)
     examples = data["transform"].outputs["transformed_examples"]
     featurizers = {
-        encoder: ImageFeaturizer(
+        name: ImageFeaturizer(
             examples=examples,
             encoder=encoder,
             batch_size=config.featurizer.batch_size,
-            code_fingerprint=code_fingerprint("tfx_captioner.components.image_featurizer.executor"),
+            code_fingerprint=_fingerprint("image_featurizer"),
         ).with_id(f"ImageFeaturizer.{name}")
         for name, encoder in config.featurized_encoders().items()
     }
-    nodes: list[BaseNode] = [*data.values(), *featurizers.values()]
+    references = ReferenceScorer(
+        examples=data["example_gen"].outputs["examples"],
+        features={name: node.outputs["examples"] for name, node in featurizers.items()},
+        split=config.evaluation.split,
+        slices=config.evaluation.slices,
+        word_slices=config.evaluation.word_slices,
+        meteor=config.evaluation.meteor,
+        seed=config.evaluation.seed,
+        code_fingerprint=_fingerprint("reference_scorer"),
+    )
+    nodes: list[BaseNode] = [*data.values(), *featurizers.values(), references]
     candidates = {}
-    for name, model in config.models.items():
-        featurizer = featurizers.get(model.encoder)
-        training = _training_nodes(
-            config,
-            locations,
-            name,
-            model,
-            examples=featurizer.outputs["examples"] if featurizer else examples,
-            transform_graph=data["transform"].outputs["transform_graph"],
+    for name in config.models:
+        candidate = _candidate_nodes(
+            config, locations, name, previous, data, featurizers, references
         )
-        trainer = training[-1]
-        baseline = _baseline(name, trainer, locations, previous)
-        evaluator = CaptionEvaluator(
-            examples=data["example_gen"].outputs["examples"],
-            model=trainer.outputs["model"],
-            baseline_model=baseline.outputs["model"],
-            baseline_blessing=baseline.outputs.get("model_blessing"),
-            model_run=trainer.outputs["model_run"],
-            features=featurizer.outputs["examples"] if featurizer else None,
-            model_name=name,
-            config=config.evaluator,
-            code_fingerprint=code_fingerprint(
-                "tfx_captioner.components.caption_evaluator.executor"
-            ),
-        ).with_id(f"CaptionEvaluator.{name}")
-        candidates[name] = (trainer, evaluator)
-        nodes += [*training, baseline, evaluator]
+        candidates[name] = candidate
+        nodes += candidate.values()
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
         pipeline_root=locations.artifacts,
@@ -125,6 +123,10 @@ def create_pipeline(
         metadata_connection_config=metadata,
         beam_pipeline_args=config.beam_pipeline_args,
     )
+
+
+def _fingerprint(component: str) -> str:
+    return code_fingerprint(f"tfx_captioner.components.{component}.executor")
 
 
 def _data_nodes(
@@ -154,7 +156,7 @@ def _data_nodes(
         schema=schema.outputs["schema"],
         previous_statistics=earlier.outputs["statistics"] if earlier else None,
         drift=config.data_gate.drift,
-        code_fingerprint=code_fingerprint("tfx_captioner.components.data_gate.executor"),
+        code_fingerprint=_fingerprint("data_gate"),
     )
     transform = tfx.components.Transform(
         examples=example_gen.outputs["examples"],
@@ -197,7 +199,7 @@ def _training_nodes(
     *,
     examples: BaseChannel,
     transform_graph: BaseChannel,
-) -> list[BaseNode]:
+) -> dict[str, BaseNode]:
     """The Trainer of a model, and before it the Tuner where hyper-parameters are searched."""
 
     def run(module: str) -> dict[str, Any]:
@@ -207,7 +209,6 @@ def _training_nodes(
                 model=model,
                 text=config.text,
                 trainer=config.trainer,
-                decoding=config.decoding,
                 code_fingerprint=code_fingerprint(module),
                 checkpoint_root=locations.checkpoints,
             )
@@ -235,22 +236,95 @@ def _training_nodes(
         custom_config={"run": run("tfx_captioner.models.trainer")},
         **data,
     ).with_id(f"Trainer.{name}")
-    return [tuner, trainer] if tuner else [trainer]
+    return {**({"tuner": tuner} if tuner else {}), "trainer": trainer}
 
 
-def _baseline(name: str, trainer: BaseNode, locations: Locations, previous: Previous) -> BaseNode:
+def _candidate_nodes(
+    config: PipelineConfig,
+    locations: Locations,
+    name: str,
+    previous: Previous,
+    data: dict[str, BaseNode],
+    featurizers: dict[str, BaseNode],
+    references: BaseNode,
+) -> dict[str, BaseNode]:
+    """From the training of one model to the verdict on it."""
+    encoder = config.featurized_encoder_of(name)
+    transform = data["transform"].outputs
+    training = _training_nodes(
+        config,
+        locations,
+        name,
+        config.models[name],
+        examples=(
+            featurizers[encoder].outputs["examples"]
+            if encoder
+            else transform["transformed_examples"]
+        ),
+        transform_graph=transform["transform_graph"],
+    )
+    exporter = Exporter(
+        weights=training["trainer"].outputs["model"],
+        transform_graph=transform["transform_graph"],
+        decoding=config.decoding,
+        code_fingerprint=_fingerprint("exporter"),
+    ).with_id(f"Exporter.{name}")
+    baseline = _baseline(name, exporter, locations, previous)
+    captions = CaptionGen(
+        examples=data["example_gen"].outputs["examples"],
+        model=exporter.outputs["model"],
+        baseline_model=baseline.outputs["model"],
+        earlier_captions=baseline.outputs.get("captions"),
+        split=config.evaluation.split,
+        batch_size=config.evaluation.batch_size,
+        code_fingerprint=_fingerprint("caption_gen"),
+    ).with_id(f"CaptionGen.{name}")
+    scorer = CaptionScorer(
+        references=references.outputs["references"],
+        captions=captions.outputs["captions"],
+        baseline_captions=captions.outputs["baseline_captions"],
+        earlier_statistics=baseline.outputs.get("statistics"),
+        code_fingerprint=_fingerprint("caption_scorer"),
+    ).with_id(f"CaptionScorer.{name}")
+    evaluator = CaptionEvaluator(
+        references=references.outputs["references"],
+        captions=captions.outputs["captions"],
+        statistics=scorer.outputs["statistics"],
+        baseline_captions=captions.outputs["baseline_captions"],
+        baseline_statistics=scorer.outputs["baseline_statistics"],
+        model=exporter.outputs["model"],
+        baseline_model=baseline.outputs["model"],
+        baseline_blessing=baseline.outputs.get("model_blessing"),
+        model_name=name,
+        encoder=encoder,
+        config=config.evaluator,
+        code_fingerprint=_fingerprint("caption_evaluator"),
+    ).with_id(f"CaptionEvaluator.{name}")
+    return {
+        **training,
+        "exporter": exporter,
+        "baseline": baseline,
+        "captions": captions,
+        "scorer": scorer,
+        "evaluator": evaluator,
+    }
+
+
+def _baseline(name: str, exporter: BaseNode, locations: Locations, previous: Previous) -> BaseNode:
     """Finds the last blessed model of this name that is older than the candidate."""
     if previous is Previous.SERVING:
         return PushedModel(
             base_directory=f"{locations.serving}/{name}",
-            code_fingerprint=code_fingerprint("tfx_captioner.components.pushed_model.executor"),
+            code_fingerprint=_fingerprint("pushed_model"),
         ).with_id(f"Baseline.{name}")
     artifacts = tfx.types.standard_artifacts
     return tfx.dsl.Resolver(
         strategy_class=PreviousBlessedModelStrategy,
-        model=_all_of(artifacts.Model, trainer.id),
+        model=_all_of(artifacts.Model, exporter.id),
         model_blessing=_all_of(artifacts.ModelBlessing, f"CaptionEvaluator.{name}"),
-        candidate=trainer.outputs["model"],
+        captions=_all_of(GeneratedCaptions, f"CaptionGen.{name}"),
+        statistics=_all_of(CaptionStatistics, f"CaptionScorer.{name}"),
+        candidate=exporter.outputs["model"],
     ).with_id(f"Baseline.{name}")
 
 
@@ -267,26 +341,41 @@ def _delivery_nodes(
     config: PipelineConfig,
     locations: Locations,
     example_gen: BaseNode,
-    candidates: dict[str, tuple[BaseNode, BaseNode]],
+    candidates: dict[str, dict[str, BaseNode]],
 ) -> list[BaseNode]:
     """The champion is chosen, served on trial, and pushed; so is each blessed candidate."""
     selector = ModelSelector(
         candidates={
             name: (
-                trainer.outputs["model"],
-                evaluator.outputs["evaluation"],
-                evaluator.outputs["blessing"],
+                nodes["exporter"].outputs["model"],
+                nodes["evaluator"].outputs["evaluation"],
+                nodes["evaluator"].outputs["blessing"],
             )
-            for name, (trainer, evaluator) in candidates.items()
+            for name, nodes in candidates.items()
         },
         metric=config.selector.metric,
-        code_fingerprint=code_fingerprint("tfx_captioner.components.model_selector.executor"),
+        code_fingerprint=_fingerprint("model_selector"),
+    )
+    report = EvaluationReport(
+        examples=example_gen.outputs["examples"],
+        models={
+            name: {
+                "evaluation": nodes["evaluator"].outputs["evaluation"],
+                "model": nodes["exporter"].outputs["model"],
+                "model_run": nodes["trainer"].outputs["model_run"],
+            }
+            for name, nodes in candidates.items()
+        },
+        selection=selector.outputs["blessing"],
+        gallery_size=config.evaluation.gallery_size,
+        seed=config.evaluation.seed,
+        code_fingerprint=_fingerprint("evaluation_report"),
     )
     validator = ServingValidator(
         model=selector.outputs["model"],
         examples=example_gen.outputs["examples"],
         config=config.serving_validator,
-        code_fingerprint=code_fingerprint("tfx_captioner.components.serving_validator.executor"),
+        code_fingerprint=_fingerprint("serving_validator"),
     )
     champion = tfx.components.Pusher(
         model=selector.outputs["model"],
@@ -296,13 +385,13 @@ def _delivery_nodes(
     )
     pushers = [
         tfx.components.Pusher(
-            model=trainer.outputs["model"],
-            model_blessing=evaluator.outputs["blessing"],
+            model=nodes["exporter"].outputs["model"],
+            model_blessing=nodes["evaluator"].outputs["blessing"],
             push_destination=_push_to(locations, name),
         ).with_id(f"Pusher.{name}")
-        for name, (trainer, evaluator) in candidates.items()
+        for name, nodes in candidates.items()
     ]
-    return [selector, validator, champion, *pushers]
+    return [selector, report, validator, champion, *pushers]
 
 
 def _push_to(locations: Locations, name: str) -> pusher_pb2.PushDestination:

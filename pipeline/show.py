@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tfx_captioner.ingestion.scenes import COLOURS, SHAPES
 from tfx_captioner.pipeline.configs import PipelineConfig
@@ -40,7 +41,7 @@ def show_run(config: PipelineConfig, nodes: Sequence[NodeRun], log: Path, consol
     if config.data.source == "sample":
         _print_right_objects(console, config, folders, outputs)
     for name in config.models:
-        report = Path(outputs[f"CaptionEvaluator.{name}"]["evaluation"].uri) / "report.html"
+        report = Path(outputs["EvaluationReport"]["pages"].uri) / name / "report.html"
         console.print(f"Report of {name}: {shown(report)}", soft_wrap=True)
     pushed = outputs["Pusher"]["pushed_model"]
     if not pushed.properties.get("pushed"):
@@ -75,8 +76,8 @@ def _node_table(nodes: Sequence[NodeRun]) -> Table:
 
 
 def _score_table(config: PipelineConfig, outputs: Mapping[str, Mapping[str, NodeOutput]]) -> Table:
-    from tfx_captioner.components.caption_evaluator.config import OVERALL
     from tfx_captioner.components.caption_evaluator.summary import read_summary
+    from tfx_captioner.components.scores import OVERALL
 
     summaries = {
         name: read_summary(outputs[f"CaptionEvaluator.{name}"]["evaluation"].uri)
@@ -90,7 +91,7 @@ def _score_table(config: PipelineConfig, outputs: Mapping[str, Mapping[str, Node
     count = next(iter(summaries.values())).image_count
     table = Table(
         "metric",
-        title=f"Scores x 100 on {count} images of the {config.evaluator.split} split",
+        title=f"Scores x 100 on {count} images of the {config.evaluation.split} split",
         title_justify="left",
     )
     for name in summaries:
@@ -111,7 +112,7 @@ def _print_right_objects(
     outputs: Mapping[str, Mapping[str, NodeOutput]],
 ) -> None:
     """How often colour and shape of a scene's main object are right, for the sample knows them."""
-    from tfx_captioner.components.caption_evaluator.summary import read_captions
+    from tfx_captioner.components.caption_files import read_captions
     from tfx_captioner.ingestion.sample import load_scenes
 
     scenes = load_scenes(folders.sample)
@@ -144,15 +145,18 @@ def _champion(outputs: Mapping[str, Mapping[str, NodeOutput]]) -> str:
 
 def _show_captions(console: Console, folders: RunFolders, model: Path) -> None:
     """Asks the pushed SavedModel for captions of test images it has never seen."""
-    from tfx_captioner.models.inference import load_captioner
+    from tfx_captioner.serving.saved_model import RefusedImage, SavedCaptioner
 
     images = _test_images(folders.records, SHOWN_IMAGES)
-    captions = load_captioner(str(model))([encoded for _, encoded, _ in images])
+    captions = SavedCaptioner(str(model)).captions([encoded for _, encoded, _ in images])
     table = Table(
         "image", "caption", "score", "a person said", title="Unseen images", title_justify="left"
     )
-    for (image_id, _, reference), (caption, score) in zip(images, captions, strict=True):
-        table.add_row(image_id, caption, f"{score:.2f}", reference)
+    for (image_id, _, reference), answer in zip(images, captions, strict=True):
+        caption, score = ("", "-") if isinstance(answer, RefusedImage) else answer
+        shown_score = score if isinstance(score, str) else f"{score:.2f}"
+        # What comes from data is text and never markup.
+        table.add_row(*map(Text, (image_id, caption, shown_score, reference)))
     console.print(table, soft_wrap=False)
 
 

@@ -13,7 +13,13 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__all__ = ["DataApproval"]
+__all__ = [
+    "CaptionReferences",
+    "CaptionStatistics",
+    "DataApproval",
+    "EvaluationPages",
+    "GeneratedCaptions",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,15 +11,9 @@ from tfx.components.evaluator import constants
 from tfx.types import Artifact
 from tfx.utils import io_utils
 
-from tfx_captioner.components.caption_evaluator.config import (
-    OVERALL,
-    RANKING_METRICS,
-    EvaluatorConfig,
-)
-
-# The split's fingerprint travels with the blessing, so that a later evaluation can tell whether
-# this model was judged on the same images and references.
-SPLIT_FINGERPRINT = "split_fingerprint"
+from tfx_captioner.components.artifacts import SPLIT_FINGERPRINT
+from tfx_captioner.components.caption_evaluator.config import EvaluatorConfig
+from tfx_captioner.components.scores import OVERALL, RANKING_METRICS
 
 
 class BaselineStatus(str, enum.Enum):
@@ -77,7 +71,7 @@ class FailedThreshold(NamedTuple):
     """A bound that TFMA's validation found not to be reached.
 
     Attributes:
-      slice_name: Slice, `summary.OVERALL` for all images.
+      slice_name: Name of the slice, `scores.OVERALL` for all images.
       metric: Metric.
       is_change: Whether it is the bound of the difference to the baseline.
     """
@@ -88,7 +82,7 @@ class FailedThreshold(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Found:
+class Measurements:
     """What the rules are applied to.
 
     Attributes:
@@ -106,36 +100,36 @@ class Found:
     nearest: Mapping[str, float | None]
 
 
-def decide(config: EvaluatorConfig, found: Found, baseline: Baseline) -> Verdict:
+def decide(config: EvaluatorConfig, measured: Measurements, baseline: Baseline) -> Verdict:
     """Applies the rules.
 
     Args:
       config: The rules: absolute, change and significance, of all images and of slices.
-      found: Scores and differences.
+      measured: Scores and differences.
       baseline: Whether there is something to compare with.
     """
     compare = baseline.status is BaselineStatus.COMPARABLE
     reasons = []
     for name, rules in {OVERALL: config, **config.slice_rules}.items():
-        if name not in found.scores:
+        if name not in measured.scores:
             reasons.append(Reason(f"No image is in the slice `{name}`, which has rules.", False))
             continue
         reasons += [
-            _absolute(name, metric, bound, found)
+            _absolute(name, metric, bound, measured)
             for metric, bound in sorted(rules.thresholds.items())
         ]
         if compare:
             reasons += [
-                _change(name, metric, bound, found)
+                _change(name, metric, bound, measured)
                 for metric, bound in sorted(rules.change_thresholds.items())
             ]
             reasons += [
-                _significance(name, metric, found) for metric in rules.not_significantly_worse
+                _significance(name, metric, measured) for metric in rules.not_significantly_worse
             ]
     if not compare:
         reasons.append(Reason(_not_compared(baseline), None))
-    if found.nearest:
-        reasons.append(Reason(_against_nearest(found), None))
+    if measured.nearest:
+        reasons.append(Reason(_against_nearest(measured), None))
     return Verdict(all(reason.passed is not False for reason in reasons), tuple(reasons))
 
 
@@ -144,23 +138,23 @@ def _named(name: str, metric: str) -> str:
     return metric if name == OVERALL else f"{metric} of `{name}`"
 
 
-def _absolute(name: str, metric: str, bound: float, found: Found) -> Reason:
+def _absolute(name: str, metric: str, bound: float, measured: Measurements) -> Reason:
     subject = _named(name, metric)
-    if metric not in found.scores[name]:
-        why = f": {found.unavailable[metric]}" if metric in found.unavailable else ""
+    if metric not in measured.scores[name]:
+        why = f": {measured.unavailable[metric]}" if metric in measured.unavailable else ""
         return Reason(f"{subject} was asked for (at least {bound:g}) but not computed{why}.", False)
-    passed = FailedThreshold(name, metric, False) not in found.failures
+    passed = FailedThreshold(name, metric, False) not in measured.failures
     relation = "reaches" if passed else "does not reach"
     return Reason(
-        f"{subject} is {found.scores[name][metric]:.4f} and {relation} {bound:g}.", passed
+        f"{subject} is {measured.scores[name][metric]:.4f} and {relation} {bound:g}.", passed
     )
 
 
-def _change(name: str, metric: str, bound: float, found: Found) -> Reason:
-    subject, difference = _named(name, metric), found.differences.get(name, {}).get(metric)
+def _change(name: str, metric: str, bound: float, measured: Measurements) -> Reason:
+    subject, difference = _named(name, metric), measured.differences.get(name, {}).get(metric)
     if difference is None:
         return Reason(f"{subject} was to be compared with the baseline but not computed.", False)
-    passed = FailedThreshold(name, metric, True) not in found.failures
+    passed = FailedThreshold(name, metric, True) not in measured.failures
     verb = "allowed" if passed else "not allowed"
     return Reason(
         f"{subject} differs from the baseline by {difference.value:+.4f}, "
@@ -169,8 +163,8 @@ def _change(name: str, metric: str, bound: float, found: Found) -> Reason:
     )
 
 
-def _significance(name: str, metric: str, found: Found) -> Reason:
-    subject, difference = _named(name, metric), found.differences.get(name, {}).get(metric)
+def _significance(name: str, metric: str, measured: Measurements) -> Reason:
+    subject, difference = _named(name, metric), measured.differences.get(name, {}).get(metric)
     if difference is None or difference.lower is None or difference.upper is None:
         return Reason(f"No interval of the difference in {subject} was computed.", False)
     span = f"[{difference.lower:+.4f}, {difference.upper:+.4f}]"
@@ -189,13 +183,13 @@ def _not_compared(baseline: Baseline) -> str:
     )
 
 
-def _against_nearest(found: Found) -> str:
+def _against_nearest(measured: Measurements) -> str:
     """Whether the model beats a captioner that only repeats (Devlin et al., arXiv:1505.04467)."""
-    scores = found.scores[OVERALL]
+    scores = measured.scores[OVERALL]
     both = {
         metric: (scores[metric], value)
         for metric in RANKING_METRICS
-        if metric in scores and (value := found.nearest.get(metric)) is not None
+        if metric in scores and (value := measured.nearest.get(metric)) is not None
     }
     lost = [metric for metric, (score, value) in both.items() if not score > value]
     if not lost:
@@ -226,7 +220,8 @@ def write_blessing(
       model: The model judged.
       baseline: The model it was compared with, if any.
       component_id: Node id of the evaluator, where the orchestrator tells it.
-      split_fingerprint: `EvaluatedSplit.fingerprint` the verdict is based on.
+      split_fingerprint: Fingerprint of the split that the verdict is based on, so that a later
+        evaluation can tell whether this model was judged on the same images and references.
     """
     blessing.set_string_custom_property(
         constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, model.uri

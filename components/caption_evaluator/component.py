@@ -1,4 +1,4 @@
-"""CaptionEvaluator: captions the test split, scores the captions and blesses the model, or not."""
+"""CaptionEvaluator: scores, intervals, and the verdict on a model."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from tfx.types import standard_artifacts
 from tfx.types.channel import BaseChannel, Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
+from tfx_captioner.components.artifacts import (
+    CaptionReferences,
+    CaptionStatistics,
+    GeneratedCaptions,
+)
 from tfx_captioner.components.caption_evaluator.config import EvaluatorConfig
 from tfx_captioner.components.caption_evaluator.executor import Executor
 
@@ -18,16 +23,19 @@ class CaptionEvaluatorSpec(ComponentSpec):
 
     PARAMETERS = {
         "model_name": ExecutionParameter(type=str),
+        "encoder": ExecutionParameter(type=str),
         "config": ExecutionParameter(type=str),
         "code_fingerprint": ExecutionParameter(type=str),
     }
     INPUTS = {
-        "examples": ChannelParameter(type=standard_artifacts.Examples),
+        "references": ChannelParameter(type=CaptionReferences),
+        "captions": ChannelParameter(type=GeneratedCaptions),
+        "statistics": ChannelParameter(type=CaptionStatistics),
+        "baseline_captions": ChannelParameter(type=GeneratedCaptions),
+        "baseline_statistics": ChannelParameter(type=CaptionStatistics),
         "model": ChannelParameter(type=standard_artifacts.Model),
         "baseline_model": ChannelParameter(type=standard_artifacts.Model, optional=True),
         "baseline_blessing": ChannelParameter(type=standard_artifacts.ModelBlessing, optional=True),
-        "model_run": ChannelParameter(type=standard_artifacts.ModelRun, optional=True),
-        "features": ChannelParameter(type=standard_artifacts.Examples, optional=True),
     }
     OUTPUTS = {
         "evaluation": ChannelParameter(type=standard_artifacts.ModelEvaluation),
@@ -36,12 +44,28 @@ class CaptionEvaluatorSpec(ComponentSpec):
 
 
 class CaptionEvaluator(BaseBeamComponent):
-    """Evaluates the SavedModel that would be shipped, on images it was not trained on.
+    """Adds up per-image statistics, and blesses the model or not. It loads no model.
 
     Outputs:
       evaluation: Standard ModelEvaluation, read by `tfma.load_eval_result`; in the same folder
-        `verdict.json`, `captions.json`, `references.json` and `report.html`.
+        `verdict.json`, `captions.json`, `references.json` and `image_statistics.npz`.
       blessing: Standard ModelBlessing, understood by TFX's resolver strategies and Pusher.
+
+    Example:
+
+    ```python
+    evaluator = CaptionEvaluator(
+        references=references.outputs["references"],
+        captions=captions.outputs["captions"],
+        statistics=scorer.outputs["statistics"],
+        baseline_captions=captions.outputs["baseline_captions"],
+        baseline_statistics=scorer.outputs["baseline_statistics"],
+        model=exporter.outputs["model"],
+        model_name="resnet_gru",
+        config=EvaluatorConfig(thresholds={"bleu_4": 0.1}),
+        code_fingerprint=code_fingerprint("tfx_captioner.components.caption_evaluator.executor"),
+    )
+    ```
     """
 
     SPEC_CLASS = CaptionEvaluatorSpec
@@ -50,40 +74,48 @@ class CaptionEvaluator(BaseBeamComponent):
     def __init__(
         self,
         *,
-        examples: BaseChannel,
+        references: BaseChannel,
+        captions: BaseChannel,
+        statistics: BaseChannel,
+        baseline_captions: BaseChannel,
+        baseline_statistics: BaseChannel,
         model: BaseChannel,
         model_name: str,
         config: EvaluatorConfig,
         code_fingerprint: str,
+        encoder: str = "",
         baseline_model: BaseChannel | None = None,
         baseline_blessing: BaseChannel | None = None,
-        model_run: BaseChannel | None = None,
-        features: BaseChannel | None = None,
     ) -> None:
         """Builds the node.
 
         Args:
-          examples: Raw Examples with the split to caption, and the train split.
-          model: Model to evaluate: a SavedModel with `serving_default` from `image_bytes` to
-            `caption`.
+          references: CaptionReferences of a ReferenceScorer.
+          captions: GeneratedCaptions of the model.
+          statistics: CaptionStatistics of these captions.
+          baseline_captions: GeneratedCaptions of the baseline; may hold none.
+          baseline_statistics: CaptionStatistics of these.
+          model: Model that is blessed; it is named in the blessing and not loaded.
           model_name: Name of the model in the report.
-          config: Thresholds, slices and sizes.
+          config: Rules, and the bootstrap.
           code_fingerprint: Hash of the executor's code, part of the cache key.
+          encoder: Encoder whose nearest neighbours the model is held against; empty for none.
           baseline_model: The last blessed model; may resolve to none or to `model` itself.
           baseline_blessing: The blessing of `baseline_model`, which tells what split it was judged
             on.
-          model_run: ModelRun of the trainer, for the learning curves of the report.
-          features: Featurized Examples, for the comparison with the nearest neighbour.
         """
         super().__init__(
             CaptionEvaluatorSpec(
-                examples=examples,
+                references=references,
+                captions=captions,
+                statistics=statistics,
+                baseline_captions=baseline_captions,
+                baseline_statistics=baseline_statistics,
                 model=model,
                 baseline_model=baseline_model,
                 baseline_blessing=baseline_blessing,
-                model_run=model_run,
-                features=features,
                 model_name=model_name,
+                encoder=encoder,
                 config=TypeAdapter(EvaluatorConfig).dump_json(config).decode(),
                 code_fingerprint=code_fingerprint,
                 evaluation=Channel(type=standard_artifacts.ModelEvaluation),

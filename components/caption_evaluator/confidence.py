@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tfx_captioner.components.caption_evaluator.blessing import Interval
 from tfx_captioner.components.caption_evaluator.config import BootstrapConfig
-from tfx_captioner.metrics import scoring
+from tfx_captioner.components.scores import OVERALL
+from tfx_captioner.metrics import bootstrap
+from tfx_captioner.metrics.statistics import ImageStatistics
 
 # Slice to metric to value and interval.
 Intervals = Mapping[str, Mapping[str, Interval]]
@@ -19,60 +21,39 @@ class Confidence:
     """Bootstrap intervals of one evaluation.
 
     Attributes:
-      intervals: Of the scores; empty without a bootstrap.
-      differences: Of candidate minus baseline; empty without a baseline.
+      intervals: Intervals of the scores; empty without a bootstrap.
+      differences: Intervals of candidate minus baseline; empty without a baseline.
     """
 
     intervals: Intervals
     differences: Intervals
 
 
-def bootstrap(
-    candidate: scoring.ImageStatistics,
-    baseline: scoring.ImageStatistics | None,
-    slices: Mapping[str, Sequence[str]],
-    overall: str,
-    config: BootstrapConfig,
+def resample(
+    candidate: ImageStatistics, baseline: ImageStatistics | None, config: BootstrapConfig
 ) -> Confidence:
     """Resamples images, for the scores and for the difference to the baseline.
 
     Args:
-      candidate: The candidate's statistics.
-      baseline: The baseline's, on the same images.
-      slices: Slice to the ids of its images.
-      overall: Name of the slice of all images.
-      config: How often and how sure.
+      candidate: Statistics of the candidate's captions.
+      baseline: Statistics of the baseline's captions of the same images; None without one.
+      config: Number of resamples, and level of confidence.
     """
     if not config.samples:
         return Confidence({}, {})
+    options = {"resamples": config.samples, "confidence": config.confidence, "seed": config.seed}
     intervals, differences = {}, {}
-    for name, ids in {overall: candidate.ids, **slices}.items():
-        if len(ids) < 2:
+    others = {OVERALL: baseline, **baseline.by_slice()} if baseline else {}
+    for name, part in {OVERALL: candidate, **candidate.by_slice()}.items():
+        if len(part.ids) < 2:
             continue  # every resample of one image is that image
-        part = _part(candidate, ids)
-        intervals[name] = _plain(
-            scoring.bootstrap_intervals(
-                part, resamples=config.samples, confidence=config.confidence, seed=config.seed
-            )
-        )
+        intervals[name] = _plain(bootstrap.bootstrap_intervals(part, **options))
         if baseline is not None:
-            paired = scoring.paired_bootstrap(
-                part,
-                _part(baseline, ids),
-                resamples=config.samples,
-                confidence=config.confidence,
-                seed=config.seed,
-            )
-            differences[name] = _plain(paired)
+            differences[name] = _plain(bootstrap.paired_bootstrap(part, others[name], **options))
     return Confidence(intervals, differences)
 
 
-def _part(statistics: scoring.ImageStatistics, ids: Sequence[str]) -> scoring.ImageStatistics:
-    """Those of a slice; all of them as they are."""
-    return statistics if tuple(ids) == statistics.ids else statistics.select(ids)
-
-
-def _plain(intervals: Mapping[str, scoring.Interval]) -> dict[str, Interval]:
+def _plain(intervals: Mapping[str, bootstrap.Interval]) -> dict[str, Interval]:
     return {
         metric: Interval(*interval)
         for metric, interval in intervals.items()

@@ -1,4 +1,4 @@
-"""Typed settings of the CaptionEvaluator and the ModelSelector's metric names.
+"""Typed settings of the CaptionEvaluator.
 
 They travel as JSON in an execution property, so every value is plain data.
 """
@@ -13,36 +13,9 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 
+from tfx_captioner.components.scores import RANKING_METRICS
+
 STRICT = ConfigDict(extra="forbid")
-
-Positive = Annotated[int, Field(ge=1)]
-
-# Metrics of which more is better, so that a lower bound makes sense. The others that
-# `metrics.specs` computes describe captions (their length, say) and cannot be thresholds.
-RANKING_METRICS = (
-    "bleu_1",
-    "bleu_2",
-    "bleu_3",
-    "bleu_4",
-    "meteor",
-    "rouge_l",
-    "cider_d",
-    "cider_d_train_idf",
-)
-
-# The slice of all images.
-OVERALL = "all images"
-# Features of the reference captions and the image that a slice is made of (`slices.py`).
-SLICES = (
-    "caption_length",
-    "orientation",
-    "brightness",
-    "source",
-    "people",
-    "animals",
-    "outdoor",
-    "reference_count",
-)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -109,33 +82,19 @@ class SliceRules(Rules):
 
 @dataclass(frozen=True, config=STRICT)
 class EvaluatorConfig(Rules):
-    """What a model is measured by, and what it takes to be blessed.
+    """What it takes to be blessed, and how sure the scores are.
 
     Attributes:
-      thresholds: As of `Rules`, of all images. At least one; a blessing that asks for nothing says
-        nothing.
+      thresholds: Metric to the lowest value that is blessed, over all images. At least one; a
+        blessing that asks for nothing says nothing.
       slice_rules: Slice, named as in the report (`people: yes`), to rules of its own: those of
         this class are asked of all images only. A slice without an image fails its rules.
-      split: Split of the examples that is captioned.
-      batch_size: Images per call of the model.
-      slices: Groups of images scored by themselves, of `SLICES` and of `word_slices`.
-      word_slices: Further slices: name to words of which one occurs in a reference caption.
       bootstrap: Confidence intervals.
-      meteor: Compute METEOR where there is a Java; it takes longer than all others together.
-      gallery_size: Images of each group (best, worst, by chance) in the report.
-      seed: Seeds the choice of random captions and of random images in the report.
     """
 
     thresholds: dict[str, float]
     slice_rules: dict[str, SliceRules] = dataclasses.field(default_factory=dict)
-    split: Annotated[str, Field(min_length=1)] = "test"
-    batch_size: Positive = 32
-    slices: tuple[str, ...] = SLICES
-    word_slices: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     bootstrap: BootstrapConfig = BootstrapConfig()
-    meteor: bool = True
-    gallery_size: Annotated[int, Field(ge=0)] = 9
-    seed: int = 1
 
     @field_validator("thresholds")
     @classmethod
@@ -148,21 +107,6 @@ class EvaluatorConfig(Rules):
         return thresholds
 
     def __post_init__(self) -> None:
-        allowed = (*SLICES, *self.word_slices)
-        unknown = sorted(set(self.slices) - set(allowed))
-        if unknown:
-            raise ValueError(
-                f"`slices` must be among {', '.join(allowed)}. Received: {', '.join(unknown)}."
-            )
-        taken = sorted(set(self.word_slices) & set(SLICES))
-        if taken:
-            raise ValueError(f"`word_slices` must not reuse the names {', '.join(taken)}.")
-        for name in self.slice_rules:
-            if name.partition(": ")[0] not in self.slices or ": " not in name:
-                raise ValueError(
-                    "`slice_rules` must name slices as the report does, such as `people: yes`, of "
-                    f"{', '.join(self.slices)}. Received: {name!r}."
-                )
         asked = [self, *self.slice_rules.values()]
         if any(rules.not_significantly_worse for rules in asked) and not self.bootstrap.samples:
             raise ValueError(

@@ -1,14 +1,14 @@
-"""TFMA over captions that are already made: scores, slices, thresholds and the comparison.
+"""TFMA over captions that are already counted: scores, slices, thresholds and the comparison.
 
 With `model_type: "materialized_prediction"` TFMA takes predictions out of the examples and loads no
-model, so images are captioned once and the metrics run without pixels.
+model. Here the prediction is the row of an image in the per-image statistics (`tfma_metrics`).
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -19,65 +19,38 @@ from tensorflow_model_analysis.proto import config_pb2
 from tfx_bsl.tfxio import tf_example_record
 
 from tfx_captioner.components.caption_evaluator.blessing import FailedThreshold
-from tfx_captioner.components.caption_evaluator.config import OVERALL, EvaluatorConfig
-from tfx_captioner.components.caption_evaluator.images import TestImage
-from tfx_captioner.components.caption_evaluator.slices import slice_features
+from tfx_captioner.components.caption_evaluator.config import EvaluatorConfig
+from tfx_captioner.components.caption_evaluator.tfma_metrics import BASELINE, CANDIDATE
+from tfx_captioner.components.scores import OVERALL, SliceScores
+from tfx_captioner.metrics.statistics import ImageStatistics
 
-CANDIDATE, BASELINE = "candidate", "baseline"
-REFERENCES_KEY, CAPTION_KEY, BASELINE_CAPTION_KEY = "references", "caption", "baseline_caption"
-# Beside TFMA's own files in the evaluation's folder; the notebooks drill down in it.
-EXAMPLES_FILE = "captioned_examples.tfrecord.gz"
-
-# Slice name (`people: yes`, or `OVERALL`) to metric to value.
-Scores = dict[str, dict[str, float]]
+ROW_KEY = "row"
+_EXAMPLES_FILE = "image_rows.tfrecord.gz"
 
 
 @dataclass(frozen=True)
 class Results:
     """Scores per slice; those of the baseline are empty without one."""
 
-    candidate: Scores
-    baseline: Scores
+    candidate: SliceScores
+    baseline: SliceScores
 
 
-def write_examples(
-    path: str,
-    images: Iterable[TestImage],
-    captions: Mapping[str, str],
-    baseline_captions: Mapping[str, str] | None,
-    config: EvaluatorConfig,
-) -> None:
-    """Writes one Example per image: references, captions and the values of its slices."""
+def write_examples(path: str, statistics: ImageStatistics) -> None:
+    """Writes one Example per image: its row in the statistics, and the values of its slices."""
     with tf.io.TFRecordWriter(path, options="GZIP") as writer:
-        for image in images:
-            features = {
-                "image_id": [image.image_id],
-                REFERENCES_KEY: image.references,
-                CAPTION_KEY: [captions[image.image_id]],
-            }
-            if baseline_captions is not None:
-                features[BASELINE_CAPTION_KEY] = [baseline_captions[image.image_id]]
-            for name, value in slice_features(image, config.slices, config.word_slices).items():
-                features[name] = [value]
-            writer.write(_example(features).SerializeToString())
-
-
-def _example(features: Mapping[str, Sequence[str]]) -> tf.train.Example:
-    return tf.train.Example(
-        features=tf.train.Features(
-            feature={
-                key: tf.train.Feature(
-                    bytes_list=tf.train.BytesList(value=[value.encode() for value in values])
-                )
-                for key, values in features.items()
-            }
-        )
-    )
+        for row in range(len(statistics.ids)):
+            example = tf.train.Example()
+            example.features.feature[ROW_KEY].int64_list.value.append(row)
+            for name, values in statistics.slices.items():
+                example.features.feature[name].bytes_list.value.append(values[row].encode())
+            writer.write(example.SerializeToString())
 
 
 def eval_config(
     config: EvaluatorConfig,
     metrics: Sequence[config_pb2.MetricConfig],
+    slices: Iterable[str],
     *,
     with_baseline: bool,
     compare: bool,
@@ -85,21 +58,22 @@ def eval_config(
     """TFMA's configuration of the evaluation.
 
     Args:
-      config: Thresholds and slices.
+      config: Thresholds.
       metrics: Metrics to compute; thresholds are put beside them.
-      with_baseline: The examples hold the captions of a baseline model too.
+      slices: Slicing features of the examples.
+      with_baseline: There are statistics of a baseline model too.
       compare: Ask for the change thresholds too; needs a baseline.
     """
-    model_specs = [_model_spec(CANDIDATE, CAPTION_KEY)]
+    model_specs = [_model_spec(CANDIDATE)]
     if with_baseline:
-        model_specs.append(_model_spec(BASELINE, BASELINE_CAPTION_KEY, is_baseline=True))
+        model_specs.append(_model_spec(BASELINE, is_baseline=True))
     judged = [_with_thresholds(metric, config, compare) for metric in metrics]
     return config_pb2.EvalConfig(
         model_specs=model_specs,
         metrics_specs=[config_pb2.MetricsSpec(metrics=judged)],
         slicing_specs=[
             config_pb2.SlicingSpec(),
-            *(config_pb2.SlicingSpec(feature_keys=[name]) for name in config.slices),
+            *(config_pb2.SlicingSpec(feature_keys=[name]) for name in slices),
         ],
     )
 
@@ -137,11 +111,11 @@ def _slicing_spec(name: str) -> config_pb2.SlicingSpec:
     return config_pb2.SlicingSpec(feature_values={feature: value})
 
 
-def _model_spec(name: str, prediction_key: str, is_baseline: bool = False) -> config_pb2.ModelSpec:
+def _model_spec(name: str, is_baseline: bool = False) -> config_pb2.ModelSpec:
     return config_pb2.ModelSpec(
         name=name,
-        label_key=REFERENCES_KEY,
-        prediction_key=prediction_key,
+        label_key=ROW_KEY,
+        prediction_key=ROW_KEY,
         model_type=tfma_constants.MATERIALIZED_PREDICTION,
         is_baseline=is_baseline,
     )
@@ -177,7 +151,7 @@ def run_tfma(
     )
     _ = (
         pipeline
-        | "ReadCaptionedExamples" >> records.BeamSource()
+        | "ReadImageRows" >> records.BeamSource()
         | "ExtractEvaluateAndWriteResults"
         >> tfma.ExtractEvaluateAndWriteResults(
             eval_shared_model=models if len(models) > 1 else models[0],
@@ -200,7 +174,7 @@ def read_scores(output_path: str, *, with_baseline: bool) -> Results:
     return Results(_scores(output_path, CANDIDATE), _scores(output_path, BASELINE))
 
 
-def _scores(output_path: str, model_name: str | None) -> Scores:
+def _scores(output_path: str, model_name: str | None) -> SliceScores:
     result = tfma.load_eval_result(output_path, model_name=model_name)
     scores = {
         slice_name(key): {
@@ -238,5 +212,5 @@ def failed_thresholds(output_path: str) -> set[FailedThreshold]:
 
 
 def examples_path(evaluation_uri: str) -> str:
-    """Where the captioned examples of an evaluation are."""
-    return os.path.join(evaluation_uri, EXAMPLES_FILE)
+    """File of the examples of an evaluation."""
+    return os.path.join(evaluation_uri, _EXAMPLES_FILE)

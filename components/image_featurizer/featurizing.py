@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import posixpath
-import time
 import uuid
 from collections.abc import Mapping
 
@@ -13,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from tfx.dsl.io import fileio
 
+from tfx_captioner.components.progress import ProgressLog
 from tfx_captioner.models import images
 from tfx_captioner.models.data_config import EncoderConfig
 from tfx_captioner.models.encoders import build_encoder
@@ -22,7 +22,6 @@ IMAGE_ID, IMAGE = "image/id", "image/encoded"
 FEATURES, MEAN_FEATURES = "image/features", "image/mean_features"
 # Beyond this, features of a ReLU network gain little and a fast encoder waits for zlib.
 _COMPRESSION_LEVEL = 1
-_SECONDS_BETWEEN_REPORTS = 10.0
 _NAMED_AT_MOST = 5
 
 
@@ -104,7 +103,7 @@ class Featurizer:
         """
         partial = f"{shard.partial_prefix}{uuid.uuid4().hex}"
         options = tf.io.TFRecordOptions("GZIP", compression_level=_COMPRESSION_LEVEL)
-        progress = _Progress(shard)
+        progress = ProgressLog(LOG, f"image features: {shard.where}", "images")
         try:
             with tf.io.TFRecordWriter(partial, options) as writer:
                 for records, pixels in self._batches(shard):
@@ -139,28 +138,6 @@ class Featurizer:
         filled = tf.pad(pixels, [[0, missing], [0, 0], [0, 0], [0, 0]]) if missing else pixels
         made = self._encode(filled)
         return {key: values.numpy()[: len(pixels)] for key, values in made.items()}
-
-
-class _Progress:
-    """Log lines now and then."""
-
-    def __init__(self, shard: Shard) -> None:
-        self._where = shard.where
-        self._started = self._reported = time.monotonic()
-        self._images = 0
-
-    def add(self, images_done: int) -> None:
-        self._images += images_done
-        if time.monotonic() - self._reported >= _SECONDS_BETWEEN_REPORTS:
-            self._reported = time.monotonic()
-            self._report("")
-
-    def done(self) -> None:
-        self._report(", done")
-
-    def _report(self, suffix: str) -> None:
-        rate = self._images / max(time.monotonic() - self._started, 1e-9)
-        LOG.info("image features: %s: %d images, %.1f/s%s", self._where, self._images, rate, suffix)
 
 
 def _image_of(record: tf.Tensor) -> tf.Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from tfx.dsl.components.base.base_component import BaseComponent
@@ -11,7 +10,8 @@ from tfx.types import standard_artifacts
 from tfx.types.channel import BaseChannel, Channel
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 
-from tfx_captioner.components.model_selector.executor import Executor, input_key
+from tfx_captioner.components.dynamic_inputs import named_channels, spec_with_inputs
+from tfx_captioner.components.model_selector.executor import Executor
 
 Candidate = tuple[BaseChannel, BaseChannel, BaseChannel]
 
@@ -20,11 +20,10 @@ _ROLES = {
     "evaluation": standard_artifacts.ModelEvaluation,
     "blessing": standard_artifacts.ModelBlessing,
 }
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 class ModelSelectorSpec(ComponentSpec):
-    """What is the same whatever the candidates; `_spec_class` adds their inputs."""
+    """Contract of the ModelSelector, but for the inputs of each candidate."""
 
     PARAMETERS = {
         "metric": ExecutionParameter(type=str),
@@ -41,14 +40,12 @@ class ModelSelectorSpec(ComponentSpec):
 class ModelSelector(BaseComponent):
     """Chooses among candidates; only a blessed one comes out blessed.
 
-    Each candidate has inputs of its own, named after it (`model_resnet_gru`), so that lineage says
-    which artifact played which part. A list in one channel would need a union of channels, which
-    Kubeflow Pipelines cannot express.
+    Each candidate has inputs of its own, named after it (`model_resnet_gru`).
 
     Outputs:
       model: Standard Model: a copy of the chosen candidate.
       blessing: Standard ModelBlessing of the chosen one: its own verdict. Beside it
-        `selection.json`, which tells all scores and why, and `comparison.html`.
+        `selection.json`, which tells all scores and why.
     """
 
     SPEC_CLASS = ModelSelectorSpec
@@ -70,19 +67,14 @@ class ModelSelector(BaseComponent):
         """
         if not candidates:
             raise ValueError("`candidates` must name at least one model. Received: none.")
-        for name in candidates:
-            if not _NAME.fullmatch(name):
-                raise ValueError(
-                    "A candidate's name must be letters, digits and underscores and begin with a "
-                    f"letter. Received: {name!r}."
-                )
-        inputs = {
-            input_key(role, name): channel
-            for name, channels in candidates.items()
-            for role, channel in zip(_ROLES, channels, strict=True)
-        }
+        inputs = named_channels(
+            {
+                name: dict(zip(_ROLES, channels, strict=True))
+                for name, channels in candidates.items()
+            }
+        )
         super().__init__(
-            _spec_class(candidates)(
+            spec_with_inputs(ModelSelectorSpec, candidates, _ROLES)(
                 metric=metric,
                 candidates=",".join(candidates),
                 code_fingerprint=code_fingerprint,
@@ -91,13 +83,3 @@ class ModelSelector(BaseComponent):
                 **inputs,
             )
         )
-
-
-def _spec_class(names: Mapping[str, Candidate]) -> type[ModelSelectorSpec]:
-    """The contract for these candidates."""
-    inputs = {
-        input_key(role, name): ChannelParameter(type=artifact_type)
-        for name in names
-        for role, artifact_type in _ROLES.items()
-    }
-    return type("ModelSelectorSpec", (ModelSelectorSpec,), {"INPUTS": inputs})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from typing import Any
 
@@ -13,13 +12,17 @@ from tfx.types import Artifact, artifact_utils
 from tfx.utils import io_utils
 
 from tfx_captioner.components.caption_evaluator.blessing import write_blessing
-from tfx_captioner.components.caption_evaluator.comparison import COMPARISON_FILE, compare
-from tfx_captioner.components.caption_evaluator.config import OVERALL
 from tfx_captioner.components.caption_evaluator.summary import EvaluationSummary, read_summary
-from tfx_captioner.components.model_selector.selection import Candidate, select
+from tfx_captioner.components.caption_files import write_json
+from tfx_captioner.components.dynamic_inputs import artifact_of
+from tfx_captioner.components.model_selector.selection import (
+    SELECTION_FILE,
+    Candidate,
+    select,
+)
+from tfx_captioner.components.scores import OVERALL
 
 LOG = logging.getLogger("captioner.model_selector")
-SELECTION_FILE = "selection.json"
 
 ArtifactDict = dict[str, list[Artifact]]
 
@@ -35,6 +38,11 @@ class Executor(BaseExecutor):
     ) -> None:
         """Chooses.
 
+        Args:
+          input_dict: `model_<name>`, `evaluation_<name>` and `blessing_<name>` of each candidate.
+          output_dict: `model` and `blessing`.
+          exec_properties: `candidates` (names with commas between), `metric`.
+
         Raises:
           ValueError: The candidates were scored on different images or references, or the metric
             was not computed for one of them.
@@ -42,20 +50,20 @@ class Executor(BaseExecutor):
         metric = exec_properties["metric"]
         names = exec_properties["candidates"].split(",")
         summaries = {
-            name: read_summary(_artifact(input_dict, "evaluation", name).uri) for name in names
+            name: read_summary(artifact_of(input_dict, "evaluation", name).uri) for name in names
         }
         _check_comparable(summaries)
         candidates = [
             Candidate(
                 name,
-                model_utils.is_model_blessed(_artifact(input_dict, "blessing", name)),
+                model_utils.is_model_blessed(artifact_of(input_dict, "blessing", name)),
                 _score(summary, metric),
             )
             for name, summary in summaries.items()
         ]
         selection = select(candidates, metric)
         chosen = selection.chosen
-        source = _artifact(input_dict, "model", chosen.name)
+        source = artifact_of(input_dict, "model", chosen.name)
         io_utils.copy_dir(source.uri, artifact_utils.get_single_uri(output_dict["model"]))
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
         write_blessing(
@@ -73,25 +81,8 @@ class Executor(BaseExecutor):
             "blessed": chosen.blessed,
             "reason": selection.reason,
         }
-        io_utils.write_string_file(f"{blessing.uri}/{SELECTION_FILE}", json.dumps(report, indent=1))
-        folders = [_artifact(input_dict, "evaluation", name).uri for name in names]
-        page = compare(folders, headline=selection.reason).html
-        io_utils.write_string_file(f"{blessing.uri}/{COMPARISON_FILE}", page)
+        write_json(blessing.uri, SELECTION_FILE, report)
         LOG.info(selection.reason)
-
-
-def input_key(role: str, name: str) -> str:
-    """Name of a candidate's input channel, such as `model_resnet_gru`.
-
-    Args:
-      role: "model", "evaluation" or "blessing".
-      name: Name of the candidate.
-    """
-    return f"{role}_{name}"
-
-
-def _artifact(input_dict: ArtifactDict, role: str, name: str) -> Artifact:
-    return artifact_utils.get_single_instance(input_dict[input_key(role, name)])
 
 
 def _score(summary: EvaluationSummary, metric: str) -> float | None:

@@ -6,6 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+# Beside the blessing of the ModelSelector.
+SELECTION_FILE = "selection.json"
+
 
 @dataclass(frozen=True)
 class Candidate:

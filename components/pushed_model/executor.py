@@ -10,8 +10,9 @@ from tfx.dsl.io import fileio
 from tfx.types import Artifact, artifact_utils
 from tfx.utils import io_utils, path_utils
 
+from tfx_captioner.components.artifacts import PUSHED_VERSION
+
 LOG = logging.getLogger("captioner.pushed_model")
-PUSHED_VERSION = "pushed_version"
 
 
 class Executor(BaseExecutor):

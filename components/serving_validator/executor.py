@@ -22,9 +22,9 @@ from tfx.dsl.io import fileio
 from tfx.types import Artifact, artifact_utils
 from tfx.utils import io_utils, path_utils
 
-from tfx_captioner.components.serving_validator import questions
+from tfx_captioner.components.serving_validator import probes
 from tfx_captioner.components.serving_validator.config import ServingValidatorConfig
-from tfx_captioner.components.serving_validator.questions import Example
+from tfx_captioner.components.serving_validator.probes import Example
 from tfx_captioner.serving import config as serving_config
 from tfx_captioner.serving import launcher
 from tfx_captioner.serving.client import CaptionClient
@@ -117,15 +117,15 @@ def validate(
             started = time.monotonic()
             server.wait_until_available([_MODEL], config.max_loading_seconds)
             validation.measured["loading_seconds"] = time.monotonic() - started
-            direct = questions.ask_directly(saved_model, examples)
-            validation.reasons += questions.ask_about_examples(
+            direct = probes.call_directly(saved_model, examples)
+            validation.reasons += probes.probe_examples(
                 endpoint, _MODEL, examples, direct, config.score_tolerance
             )
-            validation.reasons += questions.ask_hostile_things(endpoint, _MODEL, examples[0].image)
+            validation.reasons += probes.probe_hostile_inputs(endpoint, _MODEL, examples[0].image)
             _measure(server, endpoint, examples, config, validation)
             if server.process.poll() is not None:
                 validation.reasons.append(f"the server ended: {server.log_tail()}")
-    except (launcher.ServerError, questions.WrongFormError) as error:
+    except (launcher.ServerError, probes.WrongFormError) as error:
         validation.reasons.append(str(error))
     except ServingError as error:
         validation.reasons.append(f"the server stopped answering: {error}")

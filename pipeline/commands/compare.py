@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfx_captioner.pipeline.errors import UserError
-from tfx_captioner.pipeline.evaluations import evaluation_folders
+from tfx_captioner.pipeline.evaluations import evaluation_folders, report_folder
 
 if TYPE_CHECKING:
-    from tfx_captioner.components.caption_evaluator.comparison import Comparison
+    from tfx_captioner.components.evaluation_report.comparison import Comparison
 
 HELP = "Compare evaluations on the same images: scores, differences, captions."
 EXAMPLES = """\
@@ -38,10 +38,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the scores and writes the page."""
     folders = [*evaluation_folders(arguments.first), *evaluation_folders(arguments.second)]
 
-    from tfx_captioner.components.caption_evaluator.comparison import compare
+    from tfx_captioner.components.evaluation_report.comparison import compare, read_evaluations
 
+    reports = {str(folder): report_folder(folder) for folder in folders}
+    evaluations = read_evaluations(
+        {uri: str(report) if report else None for uri, report in reports.items()}
+    )
     try:
-        comparison = compare([str(folder) for folder in folders])
+        comparison = compare(evaluations)
     except ValueError as error:
         raise UserError(str(error)) from error
     _print_scores(comparison)
@@ -54,7 +58,7 @@ def _print_scores(comparison: Comparison) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from tfx_captioner.components.caption_evaluator.comparison import score_table
+    from tfx_captioner.components.evaluation_report.comparison import score_table
 
     scores = score_table(comparison.evaluations, comparison.differences)
     table = Table("x 100", *scores.headings)

@@ -7,7 +7,7 @@ import webbrowser
 from pathlib import Path
 
 from tfx_captioner.pipeline.errors import UserError
-from tfx_captioner.pipeline.evaluations import comparison, evaluations, newest_run
+from tfx_captioner.pipeline.evaluations import comparison, evaluations, newest_run, report_folder
 
 HELP = "Print where the evaluation reports of a run are, or open them."
 EXAMPLES = """\
@@ -29,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Prints one path per line, the comparison of the models first."""
     root = arguments.run_root or newest_run()
-    pages = [folder / "report.html" for folder in evaluations(root).values()]
+    reports = [report_folder(folder) for folder in evaluations(root).values()]
+    pages = [folder / "report.html" for folder in reports if folder]
     if not pages:
         raise UserError(f"{root} has no finished evaluation; `captioner run` makes one.")
     compared = comparison(root)

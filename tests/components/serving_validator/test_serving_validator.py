@@ -17,7 +17,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.channel_utils import as_channel
 from tfx.utils import proto_utils
 
-from tfx_captioner.components.serving_validator import executor, questions
+from tfx_captioner.components.serving_validator import executor, probes
 from tfx_captioner.components.serving_validator.component import ServingValidator
 from tfx_captioner.components.serving_validator.config import ServingValidatorConfig
 from tfx_captioner.components.serving_validator.executor import Executor
@@ -152,25 +152,25 @@ def test_a_model_that_does_not_load_is_not_blessed(examples, tmp_path: Path) -> 
 def test_wrong_answers_are_found(model, examples) -> None:
     """The comparison with the SavedModel called directly is not an empty one."""
     two = executor.read_examples(examples, "test", 2)
-    direct = questions.ask_directly(Path(model.uri) / "Format-Serving", two)
-    captions = read_captions(questions._as_answer(direct["serving_examples"]))
-    assert questions._compare("here", captions, captions, 1e-3) == []
+    direct = probes.call_directly(Path(model.uri) / "Format-Serving", two)
+    captions = read_captions(probes._as_answer(direct["serving_examples"]))
+    assert probes._compare("here", captions, captions, 1e-3) == []
 
     wrong = [
         Caption("another", captions[0].score),
         Caption(captions[1].text, captions[1].score - 1),
     ]
-    reasons = questions._compare("here", wrong, captions, 1e-3)
+    reasons = probes._compare("here", wrong, captions, 1e-3)
     assert "'another', called directly 'a v1 scene in red'" in reasons[0]
     assert "the tolerance is 0.001" in reasons[1]
 
-    beams = questions._as_answer(direct["beams"]).outputs
-    assert questions._compare_outputs("here", beams, direct["beams"], 1e-3) == []
+    beams = probes._as_answer(direct["beams"]).outputs
+    assert probes._compare_outputs("here", beams, direct["beams"], 1e-3) == []
     cut = {alias: rows[:1] for alias, rows in beams.items()}
-    reasons = questions._compare_outputs("here", cut, direct["beams"], 1e-3)
+    reasons = probes._compare_outputs("here", cut, direct["beams"], 1e-3)
     assert "`captions` has shape (1, 2), called directly (2, 2)" in reasons[0]
     low = {**beams, "scores": [[-9.0, -9.0], [-9.0, -9.0]]}
-    (reason,) = questions._compare_outputs("here", low, direct["beams"], 1e-3)
+    (reason,) = probes._compare_outputs("here", low, direct["beams"], 1e-3)
     assert reason.startswith("here: `scores` is up to 8.")
 
 
@@ -195,8 +195,8 @@ def test_a_model_of_another_form_is_told_in_words(
     module = OnlyCaptions()
     signatures = dict.fromkeys(names, module.caption)
     tf.saved_model.save(module, str(tmp_path), signatures=signatures)
-    with pytest.raises(questions.WrongFormError, match=reason):
-        questions.ask_directly(tmp_path, executor.read_examples(examples, "test", 2))
+    with pytest.raises(probes.WrongFormError, match=reason):
+        probes.call_directly(tmp_path, executor.read_examples(examples, "test", 2))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a served model is asked, and what is wrong with its answers, in words.
+"""Requests that probe a served model, and what is wrong with its answers, in words.
 
 Every function returns reasons not to bless the model; none is good news.
 """
@@ -24,18 +24,20 @@ from tfx_captioner.serving.client import (
 )
 from tfx_captioner.serving.errors import ServingError
 from tfx_captioner.serving.launcher import Endpoint
+from tfx_captioner.serving.saved_model import OUTPUTS, SavedCaptioner, UnusableModelError
 from tfx_captioner.serving.transports import Transport, connect
-from tfx_captioner.serving.wire import Answer, Target, input_of, to_text
+from tfx_captioner.serving.wire import Answer, Target, to_text
 
 Direct: TypeAlias = Mapping[str, Mapping[str, np.ndarray]]
-Form: TypeAlias = tuple[tf.DType, int]  # data type and rank
 
-_CAPTIONS: dict[str, Form] = {"caption": (tf.string, 1), "score": (tf.float32, 1)}
-_OUTPUTS: dict[str, dict[str, Form]] = {
-    "serving_default": _CAPTIONS,
-    "beams": {"captions": (tf.string, 2), "scores": (tf.float32, 2)},
-    "attention": {"tokens": (tf.string, 2), "attention": (tf.float32, 4)},
-    "serving_examples": _CAPTIONS,
+# Output of a signature to its data type and rank; strings are objects to numpy.
+_FORMS = {
+    "caption": (object, 1),
+    "score": (np.float32, 1),
+    "captions": (object, 2),
+    "scores": (np.float32, 2),
+    "tokens": (object, 2),
+    "attention": (np.float32, 4),
 }
 _ENTRY_POINTS = ("gRPC", "REST")
 # A server that hangs on a hostile request is found out by this deadline, in seconds.
@@ -59,7 +61,7 @@ class Example:
     serialized: bytes
 
 
-def ask_directly(saved_model: Path, examples: Sequence[Example]) -> Direct:
+def call_directly(saved_model: Path, examples: Sequence[Example]) -> Direct:
     """What every signature of the SavedModel gives for the examples, without a server.
 
     Args:
@@ -72,23 +74,21 @@ def ask_directly(saved_model: Path, examples: Sequence[Example]) -> Direct:
     Raises:
       WrongFormError: A signature is missing, fails, or gives something else than it should.
     """
-    signatures = tf.saved_model.load(str(saved_model)).signatures
-    answers: dict[str, dict[str, np.ndarray]] = {}
-    for name, outputs in _OUTPUTS.items():
-        if name not in signatures:
-            raise WrongFormError(
-                f"there is no signature `{name}`, only {', '.join(sorted(signatures))}"
-            )
+    try:
+        captioner = SavedCaptioner(str(saved_model), OUTPUTS)
+    except UnusableModelError as error:
+        raise WrongFormError(str(error)) from error
+    answers: dict[str, Mapping[str, np.ndarray]] = {}
+    for name in OUTPUTS:
         try:
-            answer = signatures[name](**{input_of(name): tf.constant(_asked(name, examples))})
+            answers[name] = captioner.call(name, _values_for(name, examples))
         except (TypeError, tf.errors.OpError) as error:
             raise WrongFormError(f"called directly, `{name}` fails: {error}") from error
-        answers[name] = {alias: tensor.numpy() for alias, tensor in answer.items()}
-        _check_form(name, answer, outputs, len(examples))
+        _check_form(name, answers[name], len(examples))
     return answers
 
 
-def ask_about_examples(
+def probe_examples(
     endpoint: Endpoint, model: str, examples: Sequence[Example], direct: Direct, tolerance: float
 ) -> list[str]:
     """Answers over gRPC and REST against those of the SavedModel called directly.
@@ -97,7 +97,7 @@ def ask_about_examples(
       endpoint: The server.
       model: Name the model is served under.
       examples: What is asked.
-      direct: What `ask_directly` gave for them.
+      direct: What `call_directly` gave for them.
       tolerance: Largest difference of numbers.
     """
     # From the signature that takes whole Examples, so that both ways into the model must agree.
@@ -117,7 +117,7 @@ def ask_about_examples(
                 reasons.append(f"{name}: a real image was answered with {error}")
     for name, transport in _transports(endpoint):
         for signature in ("beams", "attention", "serving_examples"):
-            asked = _asked(signature, examples)
+            asked = _values_for(signature, examples)
             try:
                 answer = transport.predict(Target(model), signature, asked, _OPTIONS.timeout)
             except ServingError as error:
@@ -130,7 +130,7 @@ def ask_about_examples(
     return reasons
 
 
-def ask_hostile_things(endpoint: Endpoint, model: str, good: bytes) -> list[str]:
+def probe_hostile_inputs(endpoint: Endpoint, model: str, good: bytes) -> list[str]:
     """Broken images beside a good one, and requests that are wrong in themselves.
 
     Args:
@@ -144,13 +144,13 @@ def ask_hostile_things(endpoint: Endpoint, model: str, good: bytes) -> list[str]
             try:
                 expected = client.caption(good)
                 for what, broken in _broken_images(good):
-                    reasons += _ask_broken(name, client, what, broken, good, expected)
+                    reasons += _probe_broken(name, client, what, broken, good, expected)
             except ServingError as error:
                 reasons.append(f"{name}: a good image was answered with {error}")
-    return reasons + _ask_wrong_requests(endpoint, model)
+    return reasons + _probe_malformed_requests(endpoint, model)
 
 
-def _ask_broken(
+def _probe_broken(
     name: str, client: CaptionClient, what: str, broken: bytes, good: bytes, expected: Caption
 ) -> list[str]:
     where = f"{name}: {what} between two good images"
@@ -168,7 +168,7 @@ def _ask_broken(
     return reasons
 
 
-def _ask_wrong_requests(endpoint: Endpoint, model: str) -> list[str]:
+def _probe_malformed_requests(endpoint: Endpoint, model: str) -> list[str]:
     reasons = []
     with CaptionClient(endpoint.grpc_url, model=f"no-{model}", options=_OPTIONS) as client:
         try:
@@ -206,26 +206,24 @@ def _transports(endpoint: Endpoint) -> Iterator[tuple[str, Transport]]:
         yield name, connect(url)
 
 
-def _asked(signature: str, examples: Sequence[Example]) -> list[bytes]:
+def _values_for(signature: str, examples: Sequence[Example]) -> list[bytes]:
     """What a signature takes of the examples."""
     whole = signature == "serving_examples"
     return [example.serialized if whole else example.image for example in examples]
 
 
-def _check_form(
-    name: str, answer: Mapping[str, tf.Tensor], outputs: Mapping[str, Form], count: int
-) -> None:
-    if set(answer) != set(outputs):
+def _check_form(name: str, answer: Mapping[str, np.ndarray], count: int) -> None:
+    if set(answer) != set(OUTPUTS[name]):
         raise WrongFormError(
             f"signature `{name}` gives {', '.join(sorted(answer))}, "
-            f"not {', '.join(sorted(outputs))}"
+            f"not {', '.join(sorted(OUTPUTS[name]))}"
         )
-    for alias, (dtype, rank) in outputs.items():
-        tensor = answer[alias]
-        if tensor.dtype != dtype or tensor.shape.rank != rank or tensor.shape[0] != count:
+    for alias, array in answer.items():
+        dtype, rank = _FORMS[alias]
+        if array.dtype != dtype or array.ndim != rank or len(array) != count:
             raise WrongFormError(
-                f"output `{alias}` of signature `{name}` is {tensor.dtype.name} {tensor.shape}, "
-                f"not {dtype.name} of rank {rank} with one row for each of {count} images"
+                f"output `{alias}` of signature `{name}` is {array.dtype.name} {array.shape}, "
+                f"not {np.dtype(dtype).name} of rank {rank} with one row for each of {count} images"
             )
 
 

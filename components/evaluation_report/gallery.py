@@ -17,8 +17,8 @@ from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 from tfx.utils import io_utils
 
-from tfx_captioner.components.caption_evaluator.captioning import Attention
-from tfx_captioner.components.caption_evaluator.images import encoded_images
+from tfx_captioner.components.examples import encoded_images
+from tfx_captioner.serving.saved_model import SavedCaptioner
 
 GALLERY_FILE = "gallery.json"
 BEST, WORST, RANDOM = "best", "worst", "random"
@@ -76,7 +76,7 @@ def choose(scores: Mapping[str, float], count: int, seed: int) -> dict[str, tupl
     Args:
       scores: Image id to the score of its caption.
       count: Images of each group.
-      seed: Of the random ones, which do not depend on the scores: two models show the same.
+      seed: Seed of the random ones, which do not depend on the scores: two models show the same.
 
     Returns:
       Image id to group and score; random ones first, then the worst, then the best.
@@ -96,7 +96,7 @@ def make_gallery(
     references: Mapping[str, Sequence[str]],
     captions: Mapping[str, str],
     baseline_captions: Mapping[str, str] | None,
-    attention: Attention | None,
+    captioner: SavedCaptioner | None,
 ) -> list[Picture]:
     """Thumbnails, captions and attention of chosen images, in the order of `chosen`.
 
@@ -106,7 +106,7 @@ def make_gallery(
       references: Image id to reference captions.
       captions: Image id to the candidate's caption.
       baseline_captions: Image id to the baseline's caption.
-      attention: Made by `load_attention`.
+      captioner: Model with the signature `attention`; None where it has none.
     """
     pictures = {}
     for image_id, encoded in encoded_images(files, chosen):
@@ -121,20 +121,20 @@ def make_gallery(
             small,
             width,
             height,
-            _words(encoded, captions[image_id], attention),
+            _words(encoded, captions[image_id], captioner),
             baseline_captions[image_id] if baseline_captions else None,
         )
     return [pictures[image_id] for image_id in chosen]
 
 
 def write_gallery(uri: str, pictures: Sequence[Picture]) -> None:
-    """Writes `gallery.json` into the folder of an evaluation, for reports that compare."""
+    """Writes `gallery.json` beside a report, for pages that compare."""
     text = _ADAPTER.dump_json(list(pictures)).decode()
     io_utils.write_string_file(os.path.join(uri, GALLERY_FILE), text)
 
 
 def read_gallery(uri: str) -> list[Picture]:
-    """Reads `gallery.json` of an evaluation."""
+    """Reads `gallery.json` from the folder of a report."""
     return _ADAPTER.validate_python(
         json.loads(io_utils.read_string_file(os.path.join(uri, GALLERY_FILE)))
     )
@@ -150,11 +150,11 @@ def thumbnail(encoded: bytes) -> tuple[str, tuple[int, int]]:
     return _data_uri("image/jpeg", out.getvalue()), small.size
 
 
-def _words(encoded: bytes, caption: str, attention: Attention | None) -> tuple[Word, ...]:
-    if attention is None or not caption.strip():
+def _words(encoded: bytes, caption: str, captioner: SavedCaptioner | None) -> tuple[Word, ...]:
+    if captioner is None or not caption.strip():
         return ()
     try:
-        tokens, weights = attention(encoded)
+        tokens, weights = captioner.attention(encoded)
     except tf.errors.InvalidArgumentError:
         return ()
     if not tokens or (weights.max(axis=(1, 2)) <= _FLAT * weights.min(axis=(1, 2))).all():

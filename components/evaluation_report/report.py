@@ -16,11 +16,10 @@ import jinja2
 from tfx.dsl.io import fileio
 from tfx.utils import io_utils
 
-from tfx_captioner.components.caption_evaluator import charts, gallery
-from tfx_captioner.components.caption_evaluator.config import OVERALL
-from tfx_captioner.components.caption_evaluator.gallery import Picture
 from tfx_captioner.components.caption_evaluator.summary import EvaluationSummary
-from tfx_captioner.components.caption_evaluator.tables import (
+from tfx_captioner.components.evaluation_report import charts, gallery
+from tfx_captioner.components.evaluation_report.gallery import Picture
+from tfx_captioner.components.evaluation_report.tables import (
     Cell,
     baseline_columns,
     context_columns,
@@ -32,6 +31,7 @@ from tfx_captioner.components.caption_evaluator.tables import (
     span,
     title,
 )
+from tfx_captioner.components.scores import OVERALL
 
 REPORT_FILE = "report.html"
 HISTORY_FILE = "history.json"
@@ -64,10 +64,10 @@ class TrainingHistory:
 
 
 def read_history(folders: Iterable[str]) -> TrainingHistory | None:
-    """Learning curves that `models.trainer` left in a ModelRun, or an evaluation copied from there.
+    """Learning curves that `models.trainer` left in a ModelRun, or a report copied from there.
 
     Args:
-      folders: Of the trainer's ModelRun, or of an evaluation; may be none.
+      folders: Folders of ModelRun artifacts, or of reports; may be none.
 
     Returns:
       The first that is found, or None.
@@ -81,7 +81,7 @@ def read_history(folders: Iterable[str]) -> TrainingHistory | None:
 
 
 def write_history(uri: str, training: TrainingHistory) -> None:
-    """Writes learning curves into the folder of an evaluation, for pages that compare."""
+    """Writes learning curves beside a report, for pages that compare."""
     io_utils.write_string_file(
         os.path.join(uri, HISTORY_FILE), json.dumps(dataclasses.asdict(training))
     )
@@ -124,11 +124,6 @@ def render_report(
     )
 
 
-def write_report(uri: str, name: str, html: str) -> None:
-    """Writes a report into the folder of an artifact."""
-    io_utils.write_string_file(os.path.join(uri, name), html)
-
-
 def render(template: str, **values: Any) -> str:
     """Fills a template of this package.
 
@@ -137,7 +132,7 @@ def render(template: str, **values: Any) -> str:
       **values: What the template names.
     """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("tfx_captioner.components.caption_evaluator"),
+        loader=jinja2.PackageLoader("tfx_captioner.components.evaluation_report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -232,7 +227,7 @@ def learning_charts(label: str, training: TrainingHistory | None) -> list[Chart]
     """Learning curves; none where the trainer left none.
 
     Args:
-      label: Of the model, where there is more than one; else empty.
+      label: Name of the model, where there is more than one; else empty.
       training: The curves.
     """
     if training is None or not training.history:
@@ -241,17 +236,16 @@ def learning_charts(label: str, training: TrainingHistory | None) -> list[Chart]
     return [Chart(_labelled("Learning curves", label), curves)]
 
 
-def length_chart(said: Mapping[str, Iterable[str]], people: Iterable[str]) -> Chart:
+def length_chart(captions: Mapping[str, Iterable[str]], people: Iterable[str]) -> Chart:
     """How long captions are.
 
     Args:
-      said: Label of each model to its captions.
+      captions: Label of each model to its captions.
       people: Reference captions.
     """
-    texts = {**said, "people": people}
     lengths = {
-        label: [len(charts.words_of(text)) for text in captions]
-        for label, captions in texts.items()
+        label: [len(charts.words_of(text)) for text in texts]
+        for label, texts in {**captions, "people": people}.items()
     }
     return Chart("Caption length", charts.caption_lengths(lengths))
 

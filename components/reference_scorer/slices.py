@@ -9,7 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from tfx_captioner.components.caption_evaluator.images import TestImage
+from tfx_captioner.components.reference_scorer.split import EvaluatedImage
+
+# Slicing features that are known without being told words.
+SLICES = (
+    "caption_length",
+    "orientation",
+    "brightness",
+    "source",
+    "people",
+    "animals",
+    "outdoor",
+    "reference_count",
+)
 
 
 def _words(text: str) -> frozenset[str]:
@@ -37,30 +49,32 @@ _WORDS = {"people": PEOPLE, "animals": ANIMALS, "outdoor": OUTDOOR}
 
 
 def slice_features(
-    image: TestImage, names: Iterable[str], word_slices: Mapping[str, Iterable[str]]
-) -> dict[str, str]:
-    """The value of every slice for one image.
+    images: Iterable[EvaluatedImage], names: Iterable[str], word_slices: Mapping[str, Iterable[str]]
+) -> dict[str, list[str]]:
+    """The value of every slicing feature for every image.
 
     Args:
-      image: An image and its references.
-      names: Names among `config.SLICES` and the keys of `word_slices`.
+      images: Images with their references.
+      names: Names among `SLICES` and the keys of `word_slices`.
       word_slices: Further slices: name to words of which one occurs in a reference.
 
     Returns:
-      Slice name to value, such as `{"orientation": "landscape", "people": "yes"}`.
+      Feature to a value for each image, such as `{"people": ["yes", "no"]}`.
     """
     known = {name: frozenset(words) for name, words in (*_WORDS.items(), *word_slices.items())}
-    words = frozenset(re.findall(r"\w+", " ".join(image.references).lower()))
-    features = {
-        "caption_length": _caption_length(image.references),
-        "orientation": _orientation(image.width, image.height),
-        "brightness": _brightness(image.brightness),
-        "source": image.source,
-        "reference_count": str(len(image.references)),
-    }
-    for name, wanted in known.items():
-        features[name] = "yes" if words & wanted else "no"
-    return {name: features[name] for name in names}
+    values: dict[str, list[str]] = {name: [] for name in names}
+    for image in images:
+        features = {
+            "caption_length": _caption_length(image.references),
+            "orientation": _orientation(image.width, image.height),
+            "brightness": _brightness(image.brightness),
+            "source": image.source,
+            "reference_count": str(len(image.references)),
+        }
+        words = frozenset(re.findall(r"\w+", " ".join(image.references).lower()))
+        for name, column in values.items():
+            column.append(features.get(name) or ("no" if words.isdisjoint(known[name]) else "yes"))
+    return values
 
 
 def _caption_length(references: Iterable[str]) -> str:

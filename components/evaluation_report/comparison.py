@@ -6,8 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tfx_captioner.components.caption_evaluator.blessing import Interval
-from tfx_captioner.components.caption_evaluator.gallery import RANDOM, Picture, Word, read_gallery
-from tfx_captioner.components.caption_evaluator.report import (
+from tfx_captioner.components.caption_evaluator.summary import EvaluationSummary, read_summary
+from tfx_captioner.components.caption_files import read_captions, read_references
+from tfx_captioner.components.evaluation_report.gallery import (
+    RANDOM,
+    Picture,
+    Word,
+    read_gallery,
+)
+from tfx_captioner.components.evaluation_report.report import (
     GROUPS,
     TrainingHistory,
     learning_charts,
@@ -17,14 +24,7 @@ from tfx_captioner.components.caption_evaluator.report import (
     slice_table,
     word_chart,
 )
-from tfx_captioner.components.caption_evaluator.summary import (
-    EvaluationSummary,
-    read_captions,
-    read_references,
-    read_statistics,
-    read_summary,
-)
-from tfx_captioner.components.caption_evaluator.tables import (
+from tfx_captioner.components.evaluation_report.tables import (
     Column,
     MetricTable,
     baseline_columns,
@@ -34,7 +34,8 @@ from tfx_captioner.components.caption_evaluator.tables import (
     model_column,
     ranking_table,
 )
-from tfx_captioner.metrics import scoring
+from tfx_captioner.components.statistics_files import read_statistics
+from tfx_captioner.metrics.bootstrap import paired_bootstrap
 
 COMPARISON_FILE = "comparison.html"
 _SLICE_METRICS = ("bleu_4", "cider_d_train_idf")
@@ -42,50 +43,51 @@ _SLICE_METRICS = ("bleu_4", "cider_d_train_idf")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluation, as its folder holds it.
+    """One evaluation, and what a report shows beside it.
 
     Attributes:
-      label: What to call it: the model's name, made unique.
+      uri: Folder of the ModelEvaluation.
+      label: Name of the model, made unique among those that are compared.
       summary: Verdict and scores.
       captions: Image id to caption.
-      pictures: Its gallery.
+      pictures: Gallery of its report; may be empty.
       training: Learning curves, where the trainer left any.
     """
 
+    uri: str
     label: str
     summary: EvaluationSummary
     captions: Mapping[str, str]
-    pictures: Sequence[Picture]
-    training: TrainingHistory | None
+    pictures: Sequence[Picture] = ()
+    training: TrainingHistory | None = None
 
 
-def read_evaluations(uris: Sequence[str]) -> list[Evaluation]:
+def read_evaluations(folders: Mapping[str, str | None]) -> list[Evaluation]:
     """Reads evaluations by their folders.
 
     Args:
-      uris: Folders of ModelEvaluation artifacts of CaptionEvaluators.
+      folders: Folder of each ModelEvaluation to that of its report; None where it has none.
 
     Raises:
       FileNotFoundError: A folder holds no evaluation.
-      ValueError: They are not on the same images and references.
     """
-    summaries = [read_summary(uri) for uri in uris]
-    fingerprints = [summary.split_fingerprint for summary in summaries]
-    if len(set(fingerprints)) > 1:
-        raise ValueError(
-            "Evaluations compare only on the same images and references. Received: "
-            + ", ".join(f"{uri} on {key}" for uri, key in zip(uris, fingerprints, strict=True))
-            + "."
-        )
+    summaries = {uri: read_summary(uri) for uri in folders}
+    labels = _labels([summary.model_name for summary in summaries.values()])
     return [
-        Evaluation(label, summary, read_captions(uri), read_gallery(uri), read_history([uri]))
-        for label, summary, uri in zip(_labels(summaries), summaries, uris, strict=True)
+        Evaluation(
+            uri,
+            label,
+            summaries[uri],
+            read_captions(uri),
+            read_gallery(report) if report else (),
+            read_history([report] if report else []),
+        )
+        for label, (uri, report) in zip(labels, folders.items(), strict=True)
     ]
 
 
-def _labels(summaries: Sequence[EvaluationSummary]) -> list[str]:
+def _labels(names: Sequence[str]) -> list[str]:
     """Model names; where one comes twice, with a number."""
-    names = [summary.model_name for summary in summaries]
     return [
         f"{name} ({names[: place + 1].count(name)})" if names.count(name) > 1 else name
         for place, name in enumerate(names)
@@ -97,8 +99,8 @@ class Comparison:
     """Evaluations side by side.
 
     Attributes:
-      evaluations: In the order given.
-      differences: Metric to the first one's score minus the second's.
+      evaluations: Evaluations in the order given.
+      differences: Metric to the first one's score minus the second's; empty unless there are two.
       html: The page for people.
     """
 
@@ -107,23 +109,29 @@ class Comparison:
     html: str
 
 
-def compare(uris: Sequence[str], headline: str = "") -> Comparison:
-    """Compares evaluations by their folders.
+def compare(evaluations: Sequence[Evaluation], headline: str = "") -> Comparison:
+    """Compares evaluations.
 
     Args:
-      uris: Folders of ModelEvaluation artifacts of CaptionEvaluators.
-      headline: What the comparison is for, in a sentence.
+      evaluations: At least one, on the same images and references.
+      headline: Purpose of the comparison, in a sentence.
 
     Raises:
-      FileNotFoundError: A folder holds no evaluation.
       ValueError: They are not on the same images and references.
     """
-    evaluations = read_evaluations(uris)
+    fingerprints = {of.uri: of.summary.split_fingerprint for of in evaluations}
+    if len(set(fingerprints.values())) > 1:
+        raise ValueError(
+            "Evaluations compare only on the same images and references. Received: "
+            + ", ".join(f"{uri} on {key}" for uri, key in fingerprints.items())
+            + "."
+        )
     differences = {}
-    if len(uris) == 2:
-        paired = scoring.paired_bootstrap(*map(read_statistics, uris))
+    if len(evaluations) == 2:
+        paired = paired_bootstrap(*(read_statistics(of.uri) for of in evaluations))
         differences = {metric: Interval(*interval) for metric, interval in paired.items()}
-    html = render_comparison(evaluations, read_references(uris[0]), differences, headline)
+    references = read_references(evaluations[0].uri)
+    html = render_comparison(evaluations, references, differences, headline)
     return Comparison(evaluations, differences, html)
 
 
@@ -143,7 +151,7 @@ def render_comparison(
     """
     people = [text for texts in references.values() for text in texts]
     columns = _columns(evaluations, differences)
-    said = {evaluation.label: evaluation.captions.values() for evaluation in evaluations}
+    captions = {evaluation.label: evaluation.captions.values() for evaluation in evaluations}
     return render(
         "comparison.html.j2",
         headline=headline,
@@ -158,8 +166,8 @@ def render_comparison(
                 for evaluation in evaluations
                 for chart in learning_charts(evaluation.label, evaluation.training)
             ),
-            length_chart(said, people),
-            *(word_chart(label, captions, people) for label, captions in said.items()),
+            length_chart(captions, people),
+            *(word_chart(label, texts, people) for label, texts in captions.items()),
         ],
         galleries=_galleries(evaluations),
     )
@@ -188,8 +196,8 @@ def _labelled(evaluations: Sequence[Evaluation]) -> list[tuple[str, EvaluationSu
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a model, or a baseline, said of an image, and where it looked, if that is known."""
+class LabelledCaption:
+    """Caption of an image by a model or a baseline, and its attention, if that is known."""
 
     label: str
     caption: str
@@ -198,8 +206,8 @@ class Said:
 
 def _galleries(
     evaluations: Sequence[Evaluation],
-) -> list[tuple[str, list[tuple[Picture, list[Said]]]]]:
-    """Headings, and pictures with what every model said of them; each picture once."""
+) -> list[tuple[str, list[tuple[Picture, list[LabelledCaption]]]]]:
+    """Headings, and pictures with the caption of every model; each picture once."""
     galleries = [
         {picture.image_id: picture for picture in evaluation.pictures} for evaluation in evaluations
     ]
@@ -213,18 +221,23 @@ def _galleries(
                 ):
                     groups.setdefault(of, {})[picture.image_id] = picture
     return [
-        (heading, [(picture, _said(evaluations, galleries, image_id)) for image_id, picture in of])
+        (
+            heading,
+            [(picture, _captions_of(evaluations, galleries, image_id)) for image_id, picture in of],
+        )
         for heading, of in ((heading, pictures.items()) for heading, pictures in groups.items())
     ]
 
 
-def _said(
+def _captions_of(
     evaluations: Sequence[Evaluation], galleries: Sequence[Mapping[str, Picture]], image_id: str
-) -> list[Said]:
-    said = []
+) -> list[LabelledCaption]:
+    captions = []
     for evaluation, gallery in zip(evaluations, galleries, strict=True):
         own = gallery.get(image_id)
-        said.append(Said(evaluation.label, evaluation.captions[image_id], own.words if own else ()))
+        words = own.words if own else ()
+        captions.append(LabelledCaption(evaluation.label, evaluation.captions[image_id], words))
         if own is not None and own.baseline_caption is not None:
-            said.append(Said(f"baseline of {evaluation.label}", own.baseline_caption))
-    return said
+            label = f"baseline of {evaluation.label}"
+            captions.append(LabelledCaption(label, own.baseline_caption))
+    return captions

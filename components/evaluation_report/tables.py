@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from tfx_captioner.components.caption_evaluator.blessing import Interval
-from tfx_captioner.components.caption_evaluator.config import OVERALL, RANKING_METRICS
-from tfx_captioner.components.caption_evaluator.summary import EvaluationSummary, MetricValues
+from tfx_captioner.components.caption_evaluator.summary import EvaluationSummary
+from tfx_captioner.components.scores import OVERALL, RANKING_METRICS, MetricValues
 
 MISSING = "-"
 _TITLES = {

@@ -1,0 +1,1 @@
+"""Commands of a cluster; `setup.py` registers them with the `captioner` command line."""
