@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from tfx_captioner.models.config import DecodingConfig, RunConfig
     from tfx_captioner.models.vocabulary import Vocabulary
 
-# Row of the table to what it sets, of the decoder, the trainer and the decoding.
+# Row of the table to what it sets, of the decoder, the trainer and the decoding. What it sets of the
+# decoding counts where the epoch is chosen as well as where the test split is captioned.
 ROWS: dict[str, dict[str, dict[str, Any]]] = {
     "default": {},
     "all sources alike": {"decoder": {"foreign_sources": ()}, "trainer": {"home_share": 0.0}},
@@ -54,11 +55,13 @@ class Featurized:
 
     Attributes:
       run: Settings of the training.
+      decoding: Beam search that captions the test split.
       examples: Folder of featurized examples, a folder per split.
       transform_graph: Folder of the vocabulary.
     """
 
     run: RunConfig
+    decoding: DecodingConfig
     examples: str
     transform_graph: str
 
@@ -84,30 +87,35 @@ def finished_run(preset: str, overrides: Sequence[str], model: str) -> Featurize
         model=config.models[model],
         text=config.text,
         trainer=config.trainer,
-        decoding=config.decoding,
         code_fingerprint="",
         checkpoint_root="",
     )
     return Featurized(
         run,
+        config.decoding,
         outputs[f"ImageFeaturizer.{featurizer}"]["examples"].uri,
         outputs["Transform"]["transform_graph"].uri,
     )
 
 
-def with_row(run: RunConfig, row: str, seed: int) -> RunConfig:
-    """The settings of a row."""
-    changes = ROWS[row]
-    decoder = dataclasses.replace(run.model.decoder, **changes.get("decoder", {}))
+def with_row(finished: Featurized, row: str, seed: int) -> Featurized:
+    """A finished run with the settings of a row."""
+    changes = {name: ROWS[row].get(name, {}) for name in ("decoder", "trainer", "decoding")}
+    run = finished.run
+    validation = dataclasses.replace(run.trainer.validation_decoding, **changes["decoding"])
+    trainer = dataclasses.replace(
+        run.trainer, seed=seed, validation_decoding=validation, **changes["trainer"]
+    )
+    decoder = dataclasses.replace(run.model.decoder, **changes["decoder"])
+    model = dataclasses.replace(run.model, decoder=decoder)
     return dataclasses.replace(
-        run,
-        model=dataclasses.replace(run.model, decoder=decoder),
-        trainer=dataclasses.replace(run.trainer, seed=seed, **changes.get("trainer", {})),
-        decoding=dataclasses.replace(run.decoding, **changes.get("decoding", {})),
+        finished,
+        run=dataclasses.replace(run, model=model, trainer=trainer),
+        decoding=dataclasses.replace(finished.decoding, **changes["decoding"]),
     )
 
 
-def train_and_score(found: Featurized, run: RunConfig) -> dict[str, dict[str, float]]:
+def train_and_score(finished: Featurized) -> dict[str, dict[str, float]]:
     """Trains once; scores of the test split, by beam search as set and with one beam."""
     from tfx_captioner.components.caption_evaluator.images import read_captions
     from tfx_captioner.metrics import meteor
@@ -117,27 +125,28 @@ def train_and_score(found: Featurized, run: RunConfig) -> dict[str, dict[str, fl
     from tfx_captioner.models.training import CaptionerTraining
     from tfx_captioner.models.vocabulary import load_vocabulary
 
-    vocabulary = load_vocabulary(found.transform_graph)
+    run = finished.run
+    vocabulary = load_vocabulary(finished.transform_graph)
     encoder, captioner = initial_model(run, vocabulary, Replicas())
     with tempfile.TemporaryDirectory() as folder:
         progress = CaptionerTraining(
             captioner,
             run.trainer,
-            run.decoding,
-            read_train_split(found.files("train"), run, encoder),
-            read_split(found.files("val"), run, encoder),
+            read_train_split(finished.files("train"), run, encoder),
+            read_split(finished.files("val"), run, encoder),
             vocabulary=vocabulary,
             grid=encoder.grid,
             checkpoint_dir=f"{folder}/checkpoint",
             log_dir=f"{folder}/log",
         ).run()
-    files = sorted(str(path) for path in Path(found.examples, "Split-test").iterdir())
+    files = sorted(str(path) for path in Path(finished.examples, "Split-test").iterdir())
     references = read_captions(files)
     scores = {"validation": {"CIDEr": progress.best["val_cider_d"], "epoch": progress.best_epoch}}
-    for name, beams in (("beams", run.decoding.beam_size), ("one beam", 1)):
-        decoding = dataclasses.replace(run.decoding, beam_size=beams)
-        said = caption(captioner, vocabulary, decoding, test_features(files, encoder.frozen_shape))
-        values = score(references, said, with_meteor=meteor.unavailable_reason() is None)
+    for name, beams in (("beams", finished.decoding.beam_size), ("one beam", 1)):
+        decoding = dataclasses.replace(finished.decoding, beam_size=beams)
+        features = test_features(files, encoder.frozen_shape)
+        captions = caption(captioner, vocabulary, decoding, features)
+        values = score(references, captions, with_meteor=meteor.unavailable_reason() is None)
         scores[name] = {field: values[key] for key, field in FIELD_NAMES.items() if key in values}
     return scores
 
@@ -171,17 +180,17 @@ def caption(
     @tf.function(input_signature=[data.element_spec[1]], autograph=False)
     def generate(features: tf.Tensor) -> tf.Tensor:
         memory = captioner.remember(features)
-        found = beam_search(DecoderSteps(captioner.decoder), memory, decoding, vocabulary)
-        return text.detokenize(vocabulary.words(found.token_ids[:, 0]))
+        hypotheses = beam_search(DecoderSteps(captioner.decoder), memory, decoding, vocabulary)
+        return text.detokenize(vocabulary.words(hypotheses.token_ids[:, 0]))
 
-    said: dict[str, str] = {}
+    captions: dict[str, str] = {}
     for ids, features in data:
-        captions = generate(features).numpy()
-        said |= {
+        generated = generate(features).numpy()
+        captions |= {
             image.decode(): words.decode()
-            for image, words in zip(ids.numpy(), captions, strict=True)
+            for image, words in zip(ids.numpy(), generated, strict=True)
         }
-    return said
+    return captions
 
 
 def read_scores(path: Path, overrides: Sequence[str]) -> list[dict[str, Any]]:
@@ -249,8 +258,8 @@ def main() -> None:
         if (model, row, seed) in done:
             continue
         console.print(f"{model}, {row}, seed {seed}")
-        found = finished_run(arguments.preset, arguments.overrides, model)
-        scores = train_and_score(found, with_row(found.run, row, seed))
+        finished = finished_run(arguments.preset, arguments.overrides, model)
+        scores = train_and_score(with_row(finished, row, seed))
         with arguments.scores.open("a") as file:
             entry = {"model": model, "row": row, "seed": seed, "set": arguments.overrides}
             file.write(json.dumps({**entry, "scores": scores}) + "\n")

@@ -62,6 +62,7 @@ from tfx_captioner.models.decoding import DecoderSteps, beam_search
 from tfx_captioner.models.encoders import build_encoder, encoder_names
 from tfx_captioner.models.export import export
 from tfx_captioner.models.vocabulary import Vocabulary
+from tfx_captioner.models.weights import TrainedModel
 
 # Of the vocabulary, those that may be repeated where others may not: as many as in the presets.
 _REPEATABLE = 12
@@ -220,7 +221,6 @@ def _single_image(
         model=ModelConfig(EncoderConfig(arguments.encoder, None), config),
         text=TextConfig(),
         trainer=TrainerConfig(),
-        decoding=decoding,
         code_fingerprint="",
         checkpoint_root="",
     )
@@ -231,7 +231,7 @@ def _single_image(
     pixels = tf.random.uniform([1, encoder.input_size, encoder.input_size, 3], 0.0, 255.0)
     jpeg = tf.constant([noise()])
     with tempfile.TemporaryDirectory() as folder:
-        export(folder, captioner, encoder, vocabulary, run, training={})
+        export(folder, TrainedModel(run, encoder, captioner, {}), vocabulary, decoding)
         model = tf.saved_model.load(folder)
         signature = model.signatures["serving_default"]
         said = signature(image_bytes=jpeg)["caption"].numpy()[0].split()

@@ -214,13 +214,14 @@ def timed(call: Ask) -> float:
 
 
 def make_model(folder: Path) -> None:
-    """Exports ResNet-50 and GRU with random weights, as a Trainer would."""
+    """Exports ResNet-50 and GRU with random weights, as the Exporter would."""
     from tfx_captioner.models.captioner import build_captioner
-    from tfx_captioner.models.config import RunConfig
+    from tfx_captioner.models.config import DecodingConfig, RunConfig
     from tfx_captioner.models.data_config import SPECIAL_TOKENS, parse
     from tfx_captioner.models.encoders import build_encoder
     from tfx_captioner.models.export import export
     from tfx_captioner.models.vocabulary import Vocabulary
+    from tfx_captioner.models.weights import TrainedModel
 
     run = parse(
         RunConfig,
@@ -229,7 +230,6 @@ def make_model(folder: Path) -> None:
             "model": {"encoder": {"name": "resnet50", "weights": None}, "decoder": {}},
             "text": {},
             "trainer": {},
-            "decoding": {},
             "code_fingerprint": "",
             "checkpoint_root": "",
         },
@@ -237,7 +237,8 @@ def make_model(folder: Path) -> None:
     encoder = build_encoder(run.model.encoder)
     vocabulary = Vocabulary(SPECIAL_TOKENS + tuple(f"word{index}" for index in range(2000)))
     captioner = build_captioner(run.model, encoder, vocabulary.size)
-    export(str(folder), captioner, encoder, vocabulary, run, training={})
+    trained = TrainedModel(run, encoder, captioner, {})
+    export(str(folder), trained, vocabulary, DecodingConfig())
 
 
 def noise() -> bytes:

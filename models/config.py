@@ -62,6 +62,45 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
+class DecodingConfig:
+    """Beam search inside the graph.
+
+    Attributes:
+      beam_size: Hypotheses kept; 1 is greedy.
+      length_normalization: Exponent of the length a log-probability is divided by; 0 is none.
+      min_length: Words at least, end token not counted.
+      max_length: Words at the most, end token not counted.
+      beam_groups: Groups the beam is divided into; must divide `beam_size`. Each keeps away from
+        the words that the groups before it choose at the same step, so that the hypotheses are
+        less alike; 1 is plain beam search.
+      diversity_penalty: What a word loses of its log-probability for each choice of it by the
+        groups before.
+      repeatable_words: Words that a caption may hold more than once, with spaces between; every
+        other one is said once at the most. None lets all be said again, if not immediately.
+    """
+
+    beam_size: Positive = 3
+    length_normalization: Annotated[float, Field(ge=0)] = 0.7
+    min_length: Positive = 1
+    max_length: Positive = 20
+    beam_groups: Positive = 1
+    diversity_penalty: Annotated[float, Field(ge=0)] = 0.5
+    repeatable_words: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.min_length > self.max_length:
+            raise ValueError(
+                "`min_length` must be at most `max_length`. "
+                f"Received: min_length={self.min_length}, max_length={self.max_length}."
+            )
+        if self.beam_size % self.beam_groups:
+            raise ValueError(
+                "`beam_groups` must divide `beam_size`. "
+                f"Received: beam_groups={self.beam_groups}, beam_size={self.beam_size}."
+            )
+
+
+@dataclass(frozen=True, config=STRICT)
 class SelfCriticalConfig:
     """The second stage of a training: captions are drawn and rewarded by their CIDEr-D.
 
@@ -99,6 +138,9 @@ class TrainerConfig:
       gradient_clip_norm: Largest global norm of a step's gradient.
       early_stopping_patience: Epochs without a higher validation CIDEr-D before teacher forcing
         ends.
+      validation_decoding: Beam search that captions the validation split, by which the best epoch
+        is chosen; its `max_length` also limits the captions drawn in the second stage. What is
+        served is decoded by the Exporter's settings, so that a change of those trains nothing.
       label_smoothing: Share of the target probability spread over the vocabulary.
       scheduled_sampling: Share of the words given to the decoder that are its own instead of the
         caption's, in the last of `epochs`; rises to it from none (Bengio et al., 2015,
@@ -121,51 +163,13 @@ class TrainerConfig:
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     gradient_clip_norm: Annotated[float, Field(gt=0)] = 5.0
     early_stopping_patience: Positive = 5
+    validation_decoding: DecodingConfig = DecodingConfig()
     label_smoothing: Share = 0.1
     scheduled_sampling: Share = 0.0
     ema_momentum: Share = 0.99
     self_critical: SelfCriticalConfig = SelfCriticalConfig()
     matmul_dtype: Literal["float32", "bfloat16"] = "float32"
     seed: int = 1
-
-
-@dataclass(frozen=True, config=STRICT)
-class DecodingConfig:
-    """Beam search inside the graph.
-
-    Attributes:
-      beam_size: Hypotheses kept; 1 is greedy.
-      length_normalization: Exponent of the length a log-probability is divided by; 0 is none.
-      min_length: Words at least, end token not counted.
-      max_length: Words at the most, end token not counted.
-      beam_groups: Groups the beam is divided into; must divide `beam_size`. Each keeps away from
-        the words that the groups before it choose at the same step, so that the hypotheses are
-        less alike; 1 is plain beam search.
-      diversity_penalty: What a word loses of its log-probability for each choice of it by the
-        groups before.
-      repeatable_words: Words that a caption may hold more than once, with spaces between; every
-        other one is said once at the most. None lets all be said again, if not immediately.
-    """
-
-    beam_size: Positive = 3
-    length_normalization: Annotated[float, Field(ge=0)] = 0.7
-    min_length: Positive = 1
-    max_length: Positive = 20
-    beam_groups: Positive = 1
-    diversity_penalty: Annotated[float, Field(ge=0)] = 0.5
-    repeatable_words: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.min_length > self.max_length:
-            raise ValueError(
-                "`min_length` must be at most `max_length`. "
-                f"Received: min_length={self.min_length}, max_length={self.max_length}."
-            )
-        if self.beam_size % self.beam_groups:
-            raise ValueError(
-                "`beam_groups` must divide `beam_size`. "
-                f"Received: beam_groups={self.beam_groups}, beam_size={self.beam_size}."
-            )
 
 
 Hyperparameter = Literal[
@@ -214,6 +218,5 @@ class RunConfig:
     model: ModelConfig
     text: TextConfig
     trainer: TrainerConfig
-    decoding: DecodingConfig
     code_fingerprint: str
     checkpoint_root: str

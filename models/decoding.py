@@ -132,6 +132,26 @@ def beam_search(
     return Hypotheses(token_ids, scores)
 
 
+def check_repeatable_words(config: DecodingConfig, vocabulary: Vocabulary, key: str) -> None:
+    """Refuses repeatable words of which none is known: the search would pass over them silently.
+
+    Args:
+      config: Settings of the beam search.
+      vocabulary: Words of the token ids.
+      key: Key of `config` in the configuration, for the message.
+
+    Raises:
+      ValueError: There are repeatable words, and none of them is in the vocabulary.
+    """
+    words = config.repeatable_words
+    if words and not vocabulary.ids(words.split()):
+        raise ValueError(
+            f"`{key}.repeatable_words` must hold words of the captions, with spaces between; of "
+            "these none is in the vocabulary of the train split. "
+            f"Received: {words!r}."
+        )
+
+
 def sample(
     model: StepModel, inputs: Any, *, samples: int, max_length: int, seed: tf.Tensor
 ) -> tf.Tensor:

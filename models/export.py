@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -16,12 +15,13 @@ from PIL import Image
 
 from tfx_captioner.models import images, text
 from tfx_captioner.models.captioner import Captioner
-from tfx_captioner.models.config import DecodingConfig, RunConfig
+from tfx_captioner.models.config import DecodingConfig
 from tfx_captioner.models.data_config import START_ID, to_plain
 from tfx_captioner.models.decoders.recurrent import Memory
 from tfx_captioner.models.decoding import DecoderSteps, Hypotheses, beam_search
 from tfx_captioner.models.encoders import Encoder
 from tfx_captioner.models.vocabulary import Vocabulary
+from tfx_captioner.models.weights import TrainedModel
 
 METADATA_NAME = "captioner.json"
 WARMUP_NAME = "tf_serving_warmup_requests"
@@ -131,24 +131,18 @@ def _of_any_number(function: Callable) -> Callable:
 
 
 def export(
-    folder: str,
-    captioner: Captioner,
-    encoder: Encoder,
-    vocabulary: Vocabulary,
-    run: RunConfig,
-    training: Mapping[str, Any],
+    folder: str, trained: TrainedModel, vocabulary: Vocabulary, decoding: DecodingConfig
 ) -> None:
     """Writes the SavedModel with `assets.extra`.
 
     Args:
-      folder: Where; any path of tf.io.gfile.
-      captioner: The trained model.
-      encoder: Its encoder.
+      folder: Folder of the SavedModel; any path of tf.io.gfile.
+      trained: The model, and what it was trained by.
       vocabulary: Words of the token ids.
-      run: What the model was trained by.
-      training: Further facts for `captioner.json`.
+      decoding: Settings of the beam search.
     """
-    served = ServedCaptioner(captioner, encoder, vocabulary, run.decoding)
+    run, encoder = trained.run, trained.encoder
+    served = ServedCaptioner(trained.captioner, encoder, vocabulary, decoding)
     # Of a Keras variable the saver makes a copy that the signatures do not read; an object loaded
     # into Python does not mind, but a Session, and so TensorFlow Serving, finds no value.
     saved = tf.Module()
@@ -163,9 +157,9 @@ def export(
         "grid": list(encoder.grid),
         "vocabulary_size": vocabulary.size,
         "max_caption_length": run.text.max_caption_length,
-        "decoding": to_plain(run.decoding),
+        "decoding": to_plain(decoding),
         "code_fingerprint": run.code_fingerprint,
-        "training": dict(training),
+        "training": dict(trained.facts),
     }
     with tf.io.gfile.GFile(f"{extra}/{METADATA_NAME}", "w") as file:
         file.write(json.dumps(metadata, indent=2))

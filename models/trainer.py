@@ -1,4 +1,4 @@
-"""`run_fn` of the TFX Trainer: from examples to a SavedModel."""
+"""`run_fn` of the TFX Trainer: from examples to trained weights."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import keras
 
 from tfx_captioner.models.captioner import Captioner, build_captioner
 from tfx_captioner.models.checkpoints import training_key
-from tfx_captioner.models.config import DecoderConfig, DecodingConfig, RunConfig
+from tfx_captioner.models.config import DecoderConfig, RunConfig
 from tfx_captioner.models.data import CaptionData, read_features, read_pixels
 from tfx_captioner.models.data_config import parse, to_plain
 from tfx_captioner.models.decoders.recurrent import RecurrentDecoder
+from tfx_captioner.models.decoding import check_repeatable_words
 from tfx_captioner.models.distribution import Replicas, choose_strategy
 from tfx_captioner.models.encoders import Encoder, build_encoder
-from tfx_captioner.models.export import export
 from tfx_captioner.models.hyperparameters import with_hyperparameters
 from tfx_captioner.models.training import CaptionerTraining
 from tfx_captioner.models.vocabulary import Vocabulary, load_vocabulary
+from tfx_captioner.models.weights import TrainedModel, check_frozen_part, save_trained
 from tfx_captioner.models.word_vectors import read_word_vectors
 
 if TYPE_CHECKING:
@@ -30,7 +31,10 @@ logger = logging.getLogger("captioner.models")
 
 
 def run_fn(fn_args: FnArgs) -> None:
-    """Trains one captioning model and exports it.
+    """Trains one captioning model and writes its weights.
+
+    What is written into `fn_args.serving_model_dir` is read by `models.weights.load_trained`; the
+    Exporter makes the SavedModel of it.
 
     Where all of the encoder is trained, `train_files` and `eval_files` are transformed examples;
     where none or a part of it is, featurized examples of that encoder.
@@ -40,6 +44,7 @@ def run_fn(fn_args: FnArgs) -> None:
         `hyperparameters`, where a Tuner found some, go over it.
 
     Raises:
+      EncoderError: The encoder cannot be built, or built again when the model is exported.
       ValueError: Examples that do not fit the model, or an unknown hyper-parameter.
       NonFiniteLossError: The loss became NaN or infinite.
     """
@@ -49,6 +54,7 @@ def run_fn(fn_args: FnArgs) -> None:
     if fn_args.hyperparameters:
         run = with_hyperparameters(run, fn_args.hyperparameters)
         logger.info("hyper-parameters: %s", fn_args.hyperparameters["values"])
+    check_frozen_part(run.model.encoder)
     vocabulary = load_vocabulary(fn_args.transform_graph_path)
     encoder, captioner = initial_model(run, vocabulary, replicas)
 
@@ -69,7 +75,6 @@ def run_fn(fn_args: FnArgs) -> None:
     training = CaptionerTraining(
         captioner,
         run.trainer,
-        run.decoding,
         train,
         val,
         vocabulary=vocabulary,
@@ -80,29 +85,12 @@ def run_fn(fn_args: FnArgs) -> None:
     )
     progress = training.run()
     if replicas.is_chief:
-        if replicas.count > 1:
-            captioner, encoder = _copied(captioner, run, vocabulary.size)
-        export(
-            fn_args.serving_model_dir,
-            captioner,
-            encoder,
-            vocabulary,
-            run,
-            training={"key": key, "best_epoch": progress.best_epoch, **progress.best},
-        )
+        facts = {"key": key, "best_epoch": progress.best_epoch, **progress.best}
+        trained = TrainedModel(run, encoder, captioner, facts)
+        save_trained(fn_args.serving_model_dir, trained, vocabulary)
         training.checkpoint.remove()
     # TFX looks for the model as soon as this function is over, in every process.
     replicas.wait()
-
-
-def _copied(
-    captioner: Captioner, run: RunConfig, vocabulary_size: int
-) -> tuple[Captioner, Encoder]:
-    """A model with its encoder, of variables on one device, as a SavedModel holds them."""
-    encoder = build_encoder(run.model.encoder)
-    copy = build_captioner(run.model, encoder, vocabulary_size)
-    copy.set_weights(captioner.get_weights())
-    return copy, encoder
 
 
 def initial_model(
@@ -118,11 +106,14 @@ def initial_model(
     Raises:
       ValueError: Settings that do not fit the vocabulary.
     """
-    _check_repeatable_words(run.decoding, vocabulary)
+    check_repeatable_words(
+        run.trainer.validation_decoding, vocabulary, "trainer.validation_decoding"
+    )
     # Initial weights and dropout take their seeds from here, so a run can be repeated.
     keras.utils.set_random_seed(run.trainer.seed)
     with replicas.scope():
-        # Built even when frozen: weights that are missing must show now and not at the export.
+        # Built even when frozen: weights that are missing must show now and not at the export, and
+        # their hash is recorded.
         encoder = build_encoder(run.model.encoder)
         captioner = build_captioner(run.model, encoder, vocabulary.size)
     _start_from_word_vectors(captioner.decoder, run.model.decoder, vocabulary)
@@ -175,17 +166,6 @@ def read_split(
     if encoder.frozen is None:
         return read_pixels(patterns, size=encoder.input_size, **common)
     return read_features(patterns, shape=encoder.frozen_shape, **common)
-
-
-def _check_repeatable_words(decoding: DecodingConfig, vocabulary: Vocabulary) -> None:
-    """The search passes over words that it does not know; if it knows none, something is wrong."""
-    words = decoding.repeatable_words
-    if words and not vocabulary.ids(words.split()):
-        raise ValueError(
-            "`decoding.repeatable_words` must hold words of the captions, with spaces between; of "
-            "these none is in the vocabulary of the train split. "
-            f"Received: {words!r}."
-        )
 
 
 def _start_from_word_vectors(

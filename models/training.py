@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tfx_captioner.models.captioner import Captioner
 from tfx_captioner.models.checkpoints import TrainingCheckpoint
-from tfx_captioner.models.config import DecodingConfig, TrainerConfig
+from tfx_captioner.models.config import TrainerConfig
 from tfx_captioner.models.data import CaptionData
 from tfx_captioner.models.decoding import DecoderSteps, beam_search
 from tfx_captioner.models.distribution import Batch, Replicas, SummingAdamW, add_up
@@ -113,7 +113,6 @@ class CaptionerTraining:
     Args:
       captioner: The model; ends with the weights of its best epoch.
       config: Settings.
-      decoding: How captions are generated for validation.
       train: Captions to learn.
       val: Captions that decide when to stop and which epoch is best.
       vocabulary: Words of the token ids.
@@ -127,7 +126,6 @@ class CaptionerTraining:
         self,
         captioner: Captioner,
         config: TrainerConfig,
-        decoding: DecodingConfig,
         train: CaptionData,
         val: CaptionData,
         *,
@@ -159,7 +157,7 @@ class CaptionerTraining:
             else tf.summary.create_noop_writer()
         )
         self._reward = CiderReward(train)
-        self._compile(decoding)
+        self._compile()
 
     def _make_optimizers(self) -> None:
         """Those of both stages, and the list of their variables."""
@@ -178,10 +176,10 @@ class CaptionerTraining:
             for optimizer in (self._optimizer, self._second_optimizer):
                 optimizer.scale_steps(encoder, config.encoder_learning_rate_factor)
 
-    def _compile(self, decoding: DecodingConfig) -> None:
+    def _compile(self) -> None:
         """Makes the steps of training and validation."""
         captioner, config, replicas = self._captioner, self._config, self._replicas
-        vocabulary = self._vocabulary
+        vocabulary, decoding = self._vocabulary, config.validation_decoding
         self._train_step = make_train_step(
             captioner,
             self._optimizer,

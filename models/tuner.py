@@ -217,7 +217,6 @@ class CaptionerTuner(base_tuner.BaseTuner):
         training = CaptionerTraining(
             captioner,
             trainer,
-            run.decoding,
             train,
             val,
             vocabulary=self._vocabulary,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterable
 
 import tensorflow as tf
@@ -27,6 +28,11 @@ class Vocabulary:
     def size(self) -> int:
         """Number of ids, special tokens included."""
         return len(self.tokens)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the tokens in the order of their ids, in hexadecimal."""
+        return hashlib.sha256("\n".join(self.tokens).encode()).hexdigest()
 
     def words(self, ids: tf.Tensor) -> tf.Tensor:
         """The words of ids, in the graph; special tokens become empty strings.

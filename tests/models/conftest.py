@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
+from tfx_captioner.models.config import DecodingConfig
+from tfx_captioner.models.export import export
+from tfx_captioner.models.inference import load_captioner
+from tfx_captioner.models.vocabulary import load_vocabulary
+from tfx_captioner.models.weights import load_trained
 
 COLOURS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 230)}
 SHADES = ("dark", "bright")
@@ -127,6 +134,20 @@ def _example(name: str, colour: str, shade: str) -> tf.train.Example:
 
 
 @pytest.fixture
+def load_exported(transformed: Path, tmp_path: Path) -> Callable[[str], Callable]:
+    """Exports trained weights, and loads the SavedModel to caption images with."""
+
+    def load(weights_dir: str) -> Callable[[Sequence[bytes]], list[tuple[str, float]]]:
+        vocabulary = load_vocabulary(str(transformed / "graph"))
+        trained = load_trained(weights_dir, vocabulary)
+        folder = tempfile.mkdtemp(dir=tmp_path)
+        export(folder, trained, vocabulary, DecodingConfig(beam_size=2, max_length=8))
+        return load_captioner(folder)
+
+    return load
+
+
+@pytest.fixture
 def run_config(tmp_path: Path) -> dict[str, Any]:
     """A `RunConfig` as plain data for a model that learns the pictures in seconds."""
     return {
@@ -152,8 +173,8 @@ def run_config(tmp_path: Path) -> dict[str, Any]:
             "learning_rate": 0.005,
             "label_smoothing": 0.0,
             "ema_momentum": 0.0,
+            "validation_decoding": {"beam_size": 2, "max_length": 8},
         },
-        "decoding": {"beam_size": 2, "max_length": 8},
         "code_fingerprint": "0123",
         "checkpoint_root": str(tmp_path / "checkpoints"),
     }

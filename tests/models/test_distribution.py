@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,6 @@ import tensorflow as tf
 
 from tfx_captioner.models.data import CaptionData
 from tfx_captioner.models.distribution import Replicas, SummingAdamW, _part
-from tfx_captioner.models.inference import load_captioner
 
 # Sums over two halves of a batch round otherwise than those over the whole. Measured: 1.5e-6.
 TOLERANCE = 1e-5
@@ -144,7 +144,10 @@ def _history(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.slow(reason="four processes that each start TensorFlow: only so are there workers")
 def test_two_devices_and_two_processes_train_as_one_does(
-    fn_args: SimpleNamespace, tmp_path: Path, picture: Any
+    fn_args: SimpleNamespace,
+    tmp_path: Path,
+    picture: Callable[[str, str], bytes],
+    load_exported: Callable[[str], Callable],
 ) -> None:
     run = fn_args.custom_config["run"]
     run["model"]["decoder"].update(units=8, embedding_dim=8, concepts=0.1)
@@ -190,8 +193,8 @@ def test_two_devices_and_two_processes_train_as_one_does(
                 err_msg=f"{value} of {name}",
             )
         image = picture("red", "bright")
-        [(_, expected)] = load_captioner(str(tmp_path / "one" / "model"))([image])
-        [(_, score)] = load_captioner(str(tmp_path / name / "model"))([image])
+        [(_, expected)] = load_exported(str(tmp_path / "one" / "model"))([image])
+        [(_, score)] = load_exported(str(tmp_path / name / "model"))([image])
         np.testing.assert_allclose(score, expected, rtol=TOLERANCE)
         [_] = (tmp_path / name / "run").glob("events.out.tfevents.*")
     # What is written once is written by the chief.

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -16,18 +15,19 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tfx_captioner.models.captioner import build_captioner
-from tfx_captioner.models.config import RunConfig
+from tfx_captioner.models.config import DecodingConfig, RunConfig
 from tfx_captioner.models.data_config import SPECIAL_TOKENS, parse
 from tfx_captioner.models.encoders import build_encoder
 from tfx_captioner.models.export import export
 from tfx_captioner.models.inference import load_captioner
 from tfx_captioner.models.vocabulary import Vocabulary
+from tfx_captioner.models.weights import TrainedModel
 
 BEAM, MIN_LENGTH, MAX_LENGTH = 2, 5, 8
 WORDS = ("a", "dog", "cat", "runs", "sits", "on", "grass", "狗")
 
 
-def _export(folder: Path, attention: str, trainable: bool) -> dict[str, Any]:
+def _export(folder: Path, attention: str, trainable: bool) -> None:
     keras.utils.set_random_seed(4)
     run = {
         "model_name": "tiny",
@@ -48,12 +48,6 @@ def _export(folder: Path, attention: str, trainable: bool) -> dict[str, Any]:
         },
         "text": {},
         "trainer": {},
-        "decoding": {
-            "beam_size": BEAM,
-            "min_length": MIN_LENGTH,
-            "max_length": MAX_LENGTH,
-            "repeatable_words": "a on",
-        },
         "code_fingerprint": "0123",
         "checkpoint_root": "",
     }
@@ -61,8 +55,11 @@ def _export(folder: Path, attention: str, trainable: bool) -> dict[str, Any]:
     encoder = build_encoder(config.model.encoder)
     vocabulary = Vocabulary(SPECIAL_TOKENS + WORDS)
     captioner = build_captioner(config.model, encoder, vocabulary.size)
-    export(str(folder), captioner, encoder, vocabulary, config, training={"val_loss": 1.5})
-    return run
+    decoding = DecodingConfig(
+        beam_size=BEAM, min_length=MIN_LENGTH, max_length=MAX_LENGTH, repeatable_words="a on"
+    )
+    trained = TrainedModel(config, encoder, captioner, {"val_loss": 1.5})
+    export(str(folder), trained, vocabulary, decoding)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -21,10 +22,11 @@ from tfx_captioner.components.image_featurizer.featurizing import Featurizer, Sh
 from tfx_captioner.models.captioner import Captioner
 from tfx_captioner.models.data import CaptionData
 from tfx_captioner.models.data_config import EncoderConfig, parse
-from tfx_captioner.models.encoders import build_encoder
-from tfx_captioner.models.inference import load_captioner
+from tfx_captioner.models.encoders import EncoderWeightsError, build_encoder
 from tfx_captioner.models.progress import NonFiniteLossError
 from tfx_captioner.models.trainer import run_fn
+from tfx_captioner.models.vocabulary import load_vocabulary
+from tfx_captioner.models.weights import load_trained
 
 
 class _InterruptedError(Exception):
@@ -32,19 +34,23 @@ class _InterruptedError(Exception):
 
 
 def _weights(model_dir: str) -> list[np.ndarray]:
-    reader = tf.train.load_checkpoint(f"{model_dir}/variables/variables")
-    names = sorted(
-        name for name in reader.get_variable_to_shape_map() if "OBJECT_GRAPH" not in name
-    )
-    return [reader.get_tensor(name) for name in names]
+    weights: list[np.ndarray] = []
+    with h5py.File(f"{model_dir}/captioner.weights.h5") as file:
+        file.visititems(
+            lambda _, item: weights.append(item[()]) if hasattr(item, "dtype") else None
+        )
+    assert weights
+    return weights
 
 
 def _history(fn_args: SimpleNamespace) -> dict[str, Any]:
     return json.loads(Path(fn_args.model_run_dir, "history.json").read_text(encoding="utf-8"))
 
 
-def test_trains_exports_and_leaves_no_checkpoint(
-    fn_args: SimpleNamespace, picture: Callable[[str, str], bytes]
+def test_trains_writes_weights_and_leaves_no_checkpoint(
+    fn_args: SimpleNamespace,
+    picture: Callable[[str, str], bytes],
+    load_exported: Callable[[str], Callable],
 ) -> None:
     settings = fn_args.custom_config["run"]["trainer"]
     settings.update(epochs=40, early_stopping_patience=40, batch_size=24)
@@ -60,7 +66,16 @@ def test_trains_exports_and_leaves_no_checkpoint(
     assert not list(Path(fn_args.custom_config["run"]["checkpoint_root"]).glob("*"))
     assert list(Path(fn_args.model_run_dir).glob("events.out.tfevents.*"))
 
-    captioner = load_captioner(fn_args.serving_model_dir)
+    folder = Path(fn_args.serving_model_dir)
+    assert {path.name for path in folder.iterdir()} == {"captioner.weights.h5", "training.json"}
+    training = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    assert training["run"]["trainer"]["learning_rate"] == settings["learning_rate"]
+    assert training["encoder"] == {"name": "small_cnn", "input_size": 32, "weights_sha256": ""}
+    assert training["vocabulary"]["size"] == 4 + 9
+    best = history["history"][history["best_epoch"] - 1]
+    assert training["training"].items() >= {"best_epoch": history["best_epoch"], **best}.items()
+
+    captioner = load_exported(fn_args.serving_model_dir)
     [(red, score), (blue, _)] = captioner([picture("red", "bright"), picture("blue", "dark")])
     assert "bright red" in red
     assert "dark blue" in blue
@@ -72,6 +87,7 @@ def test_an_encoder_trained_from_a_stage_on_is_exported_whole(
     fn_args: SimpleNamespace,
     transformed: Path,
     picture: Callable[[str, str], bytes],
+    load_exported: Callable[[str], Callable],
     tmp_path: Path,
 ) -> None:
     weights = tmp_path / "vgg16.weights.h5"
@@ -93,16 +109,20 @@ def test_an_encoder_trained_from_a_stage_on_is_exported_whole(
     fn_args.train_files, fn_args.eval_files = [files["train"]], [files["val"]]
     run_fn(fn_args)
 
-    [(caption, score)] = load_captioner(fn_args.serving_model_dir)([picture("red", "bright")])
+    [(caption, score)] = load_exported(fn_args.serving_model_dir)([picture("red", "bright")])
     assert caption
     assert score < 0
-    exported = {value.tobytes() for value in _weights(fn_args.serving_model_dir)}
+    # The stage alone is written, the rest is built again: of the encoder, both are there.
+    vocabulary = load_vocabulary(fn_args.transform_graph_path)
+    encoder = load_trained(fn_args.serving_model_dir, vocabulary).encoder.model
     moved = {
         weight.path.split("/")[-2]
-        for weight in featurizer.encoder.model.weights
-        if weight.numpy().tobytes() not in exported
+        for weight, before in zip(encoder.weights, featurizer.encoder.model.weights, strict=True)
+        if not np.array_equal(weight, before)
     }
     assert moved == {"block5_conv3"}
+    written = Path(fn_args.serving_model_dir, "captioner.weights.h5").stat().st_size
+    assert written < weights.stat().st_size / 2
 
 
 def test_a_train_split_without_images_of_home_is_an_error(fn_args: SimpleNamespace) -> None:
@@ -113,24 +133,22 @@ def test_a_train_split_without_images_of_home_is_an_error(fn_args: SimpleNamespa
 
 
 def test_repeatable_words_that_are_all_unknown_are_an_error(fn_args: SimpleNamespace) -> None:
-    fn_args.custom_config["run"]["decoding"]["repeatable_words"] = "a,the,on"
-    with pytest.raises(ValueError, match=r"with spaces between.*Received: 'a,the,on'"):
+    decoding = fn_args.custom_config["run"]["trainer"]["validation_decoding"]
+    decoding["repeatable_words"] = "a,the,on"
+    message = (
+        r"`trainer.validation_decoding.repeatable_words`.*with spaces between"
+        r".*Received: 'a,the,on'"
+    )
+    with pytest.raises(ValueError, match=message):
         run_fn(fn_args)
 
 
-@pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[list[np.ndarray]]:
-    """Weights of each model that would have been exported; exporting them takes its time."""
-    weights: list[list[np.ndarray]] = []
-
-    def collect(folder: str, captioner: Captioner, *args: Any, **kwargs: Any) -> None:
-        weights.append([variable.numpy() for variable in captioner.variables])
-
-    monkeypatch.setattr("tfx_captioner.models.trainer.export", collect)
-    return weights
+def test_a_frozen_encoder_without_weights_is_an_error(fn_args: SimpleNamespace) -> None:
+    fn_args.custom_config["run"]["model"]["encoder"]["trainable"] = False
+    with pytest.raises(EncoderWeightsError, match=r"small_cnn must be given.*Received: None"):
+        run_fn(fn_args)
 
 
-@pytest.mark.usefixtures("trained")
 def test_tensorboard_shows_scores_captions_and_attention(fn_args: SimpleNamespace) -> None:
     fn_args.custom_config["run"]["trainer"]["epochs"] = 2
     run_fn(fn_args)
@@ -159,7 +177,6 @@ def test_tensorboard_shows_scores_captions_and_attention(fn_args: SimpleNamespac
 def test_resumes_to_the_very_same_weights(
     fn_args: SimpleNamespace,
     tmp_path: Path,
-    trained: list[list[np.ndarray]],
     monkeypatch: pytest.MonkeyPatch,
     stage: str,
 ) -> None:
@@ -171,6 +188,7 @@ def test_resumes_to_the_very_same_weights(
     else:
         run["trainer"]["scheduled_sampling"] = 0.5
     run_fn(fn_args)
+    uninterrupted = _weights(fn_args.serving_model_dir)
 
     whole_epoch = CaptionData.epoch
 
@@ -191,10 +209,11 @@ def test_resumes_to_the_very_same_weights(
             run_fn(fn_args)
     # A new execution writes elsewhere.
     fn_args.model_run_dir = str(tmp_path / "again")
+    fn_args.serving_model_dir = str(tmp_path / "again" / "model")
     run_fn(fn_args)
 
     assert len(_history(fn_args)["history"]) == 4
-    uninterrupted, resumed = trained
+    resumed = _weights(fn_args.serving_model_dir)
     for one, other in zip(uninterrupted, resumed, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -214,7 +233,7 @@ def test_killed_and_started_again_ends_with_the_same_weights(
             "model_run_dir": str(tmp_path / name / "run"),
         }
         code = (
-            "import json, sys, types; from models.trainer import run_fn; "
+            "import json, sys, types; from tfx_captioner.models.trainer import run_fn; "
             "run_fn(types.SimpleNamespace(**json.loads(sys.argv[1])))"
         )
         return subprocess.Popen([sys.executable, "-c", code, json.dumps(args)])
@@ -241,8 +260,14 @@ def test_killed_and_started_again_ends_with_the_same_weights(
 def test_other_settings_do_not_resume(
     fn_args: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tfx_captioner.models.trainer.export", _raise_interrupted)
-    fn_args.custom_config["run"]["trainer"]["epochs"] = 1
+    whole_epoch = CaptionData.epoch
+
+    def epoch(self: CaptionData, batch_size: int, shuffle: Any = None) -> Any:
+        if shuffle is not None and shuffle[1] == 1:
+            raise _InterruptedError
+        return whole_epoch(self, batch_size, shuffle)
+
+    monkeypatch.setattr(CaptionData, "epoch", epoch)
     for rate in (0.01, 0.02):
         fn_args.custom_config["run"]["trainer"]["learning_rate"] = rate
         with pytest.raises(_InterruptedError):
@@ -251,11 +276,6 @@ def test_other_settings_do_not_resume(
     assert len(list(root.iterdir())) == 2
 
 
-def _raise_interrupted(*args: Any, **kwargs: Any) -> None:
-    raise _InterruptedError
-
-
-@pytest.mark.usefixtures("trained")
 def test_early_stopping_keeps_the_best_epoch(fn_args: SimpleNamespace) -> None:
     settings = fn_args.custom_config["run"]["trainer"]
     # Far too high a rate after the warm-up: what was learned is lost.
@@ -268,18 +288,18 @@ def test_early_stopping_keeps_the_best_epoch(fn_args: SimpleNamespace) -> None:
     assert len(ranks) == history["best_epoch"] + 2
 
 
-def test_what_is_exported_is_the_moving_average(
-    fn_args: SimpleNamespace,
-    trained: list[list[np.ndarray]],
-    monkeypatch: pytest.MonkeyPatch,
+def test_what_is_written_is_the_moving_average(
+    fn_args: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The last epoch counts as the best.
     monkeypatch.setattr("tfx_captioner.models.progress._rank", lambda entry: entry["epoch"])
     settings = fn_args.custom_config["run"]["trainer"]
     settings.update(batch_size=1000, learning_rate=0.01, warmup_epochs=0)
+    trained: list[list[np.ndarray]] = []
     for epochs, momentum in ((1, 0.0), (2, 0.0), (2, 0.9)):
         settings.update(epochs=epochs, ema_momentum=momentum)
         run_fn(fn_args)
+        trained.append(_weights(fn_args.serving_model_dir))
     first_step, second_step, average = trained
     moved = 0
     for one, two, mean in zip(first_step, second_step, average, strict=True):

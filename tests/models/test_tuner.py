@@ -102,8 +102,8 @@ def test_tfx_s_trainer_takes_what_its_tuner_found(
         outputs,
         "tfx_captioner.models.trainer.run_fn",
     )
-    [metadata] = (tmp_path / "model").rglob("captioner.json")
-    decoder = json.loads(metadata.read_text(encoding="utf-8"))["model"]["decoder"]
+    [training] = (tmp_path / "model").rglob("training.json")
+    decoder = json.loads(training.read_text(encoding="utf-8"))["run"]["model"]["decoder"]
     for name in ("units", "dropout", "concepts"):
         assert decoder[name] == best[f"decoder.{name}"]
     history = json.loads((tmp_path / "model_run" / "history.json").read_text(encoding="utf-8"))

@@ -72,26 +72,33 @@ def test_nodes_of_different_code_differ() -> None:
 
 
 @pytest.mark.parametrize(
-    ("edited", "also_features"),
-    [("models/config.py", False), ("models/training.py", False), ("models/data_config.py", True)],
+    ("edited", "invalidated"),
+    [
+        ("models/data_config.py", {"Transform", "ImageFeaturizer", "Trainer", "Exporter"}),
+        ("models/config.py", {"Trainer", "Exporter"}),
+        ("models/training.py", {"Trainer"}),
+        ("models/export.py", {"Exporter"}),
+        ("components/exporter/executor.py", {"Exporter"}),
+    ],
 )
-def test_what_is_edited_for_the_training_leaves_transform_and_features_alone(
-    tmp_path: Path, edited: str, also_features: bool
+def test_an_edit_invalidates_the_nodes_that_run_the_code_and_no_others(
+    tmp_path: Path, edited: str, invalidated: set[str]
 ) -> None:
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / PACKAGE, tmp_path / PACKAGE, ignore=ignored)
-    nodes = (
-        "tfx_captioner.models.trainer",
-        "tfx_captioner.models.preprocessing",
-        "tfx_captioner.components.image_featurizer.executor",
-    )
+    nodes = {
+        "Transform": "tfx_captioner.models.preprocessing",
+        "ImageFeaturizer": "tfx_captioner.components.image_featurizer.executor",
+        "Trainer": "tfx_captioner.models.trainer",
+        "Exporter": "tfx_captioner.components.exporter.executor",
+    }
 
-    def fingerprints() -> list[str]:
+    def fingerprints() -> dict[str, str]:
         code_fingerprint.cache_clear()
-        return [code_fingerprint(node, root=tmp_path) for node in nodes]
+        return {node: code_fingerprint(module, root=tmp_path) for node, module in nodes.items()}
 
     before = fingerprints()
     edited_path = tmp_path / PACKAGE / edited
     edited_path.write_text(edited_path.read_text() + "\nFURTHER = 1\n")
-    changed = [one != other for one, other in zip(before, fingerprints(), strict=True)]
-    assert changed == [True, also_features, also_features]
+    after = fingerprints()
+    assert {node for node in nodes if before[node] != after[node]} == invalidated
