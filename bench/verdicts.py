@@ -7,7 +7,7 @@ The photographs and references are those of the data set's test split. The capti
 who err: each caption is one of the image's references, the others left to compare with, and a share
 of the images gets the caption of another image. The baseline errs on 30 % of the images, the worse
 one on 40 %, the better one on 20 %; the equal one errs as often as the baseline, on others. From
-captions to the report everything is done as in the pipeline.
+captions to the pages everything is done as in the pipeline.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import argparse
 import os
 import random
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -25,11 +25,10 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "flickr8k-mini"
 # Captioner to the share of images on which it errs, and the seed that says on which.
 CAPTIONERS = {"worse": (0.4, 1), "equal": (0.3, 2), "better": (0.2, 3)}
 BASELINE = (0.3, 1)
-SETTINGS = {
+RULES = {
     "thresholds": {"bleu_4": 0.1},
     "change_thresholds": {"bleu_4": -0.02},
     "not_significantly_worse": ("cider_d",),
-    "meteor": False,  # the same program for all; it takes longer than the rest together
 }
 
 
@@ -69,41 +68,6 @@ def write_data(data: Path, folder: str) -> dict[str, str]:
     return said
 
 
-def evaluate(
-    folder: str, uri: str, name: str, captions: Mapping[str, str], baseline: Mapping[str, str]
-) -> Sequence[str]:
-    """Judges a captioner against a baseline and leaves the report; the verdict in words."""
-    import apache_beam as beam
-
-    from bench.records import examples_in
-    from tfx_captioner.components.caption_evaluator import executor, judgement
-    from tfx_captioner.components.caption_evaluator.blessing import Baseline, BaselineStatus
-    from tfx_captioner.components.caption_evaluator.captioning import Captions
-    from tfx_captioner.components.caption_evaluator.config import EvaluatorConfig
-    from tfx_captioner.components.caption_evaluator.images import read_split, split_files
-    from tfx_captioner.components.caption_evaluator.training import read_training_text
-
-    Path(uri).mkdir(parents=True)
-    examples = [examples_in(folder)]
-    files = split_files(examples, "test")
-    judged = judgement.Judged(
-        EvaluatorConfig(**SETTINGS),
-        read_split(files),
-        read_training_text(examples, uri),
-        Captions(dict(captions)),
-        Baseline(BaselineStatus.COMPARABLE),
-        Captions(dict(baseline)),
-    )
-    with beam.Pipeline(runner="FnApiRunner") as pipeline:
-        judgement.score(pipeline, uri, judged)
-    measured = judgement.measure(judged, [])
-    summary = judgement.summarize(name, uri, judged, measured, {})
-    executor.write_outputs(uri, files, judged, measured, summary, None, None)
-    verdict = summary.verdict
-    word = "blessed" if verdict.blessed else "not blessed"
-    return [f"{name}: {word}", *(f"  {reason.text}" for reason in verdict.reasons)]
-
-
 def main() -> None:
     """Prints the verdicts."""
     parser = argparse.ArgumentParser(
@@ -113,15 +77,25 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for the evaluations (default: none kept)")
     arguments = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from bench.nodes import Nodes
+    from bench.records import examples_in
+    from tfx_captioner.components.caption_evaluator.config import EvaluatorConfig
+    from tfx_captioner.components.caption_evaluator.summary import read_summary
+
     console = Console(highlight=False)
     with tempfile.TemporaryDirectory() as folder:
         out = arguments.out or Path(folder, "out")
         said = write_data(arguments.data, folder)
         baseline = erring(said, *BASELINE)
+        # METEOR is the same program for all, and takes longer than the rest together.
+        nodes = Nodes(str(out), examples_in(folder), meteor=False)
+        config = EvaluatorConfig(**RULES)
         for name, how in CAPTIONERS.items():
-            captions = erring(said, *how)
-            for line in evaluate(folder, str(out / name), name, captions, baseline):
-                console.print(line, soft_wrap=True)
+            uri, pages = nodes.evaluate(name, erring(said, *how), config, baseline)
+            verdict = read_summary(uri).verdict
+            console.print(f"{name}: {'blessed' if verdict.blessed else 'not blessed'}, {pages}")
+            for reason in verdict.reasons:
+                console.print(f"  {reason.text}", soft_wrap=True, markup=False)
 
 
 if __name__ == "__main__":

@@ -53,14 +53,14 @@ def read_generation(uri: str) -> Generation:
     return Generation(**{**content, "refused": tuple(content["refused"])})
 
 
-def write_captions(uri: str, captions: Mapping[str, str]) -> None:
-    """Writes `captions.json` in the COCO results format."""
+def write_captions(uri: str, captions: Mapping[str, str], name: str = CAPTIONS_FILE) -> None:
+    """Writes captions in the COCO results format."""
     rows = [{"image_id": coco_id(key), "caption": text} for key, text in captions.items()]
-    write_json(uri, CAPTIONS_FILE, rows)
+    write_json(uri, name, rows)
 
 
 def read_captions(uri: str, name: str = CAPTIONS_FILE) -> dict[str, str]:
-    """Image id to caption, of `captions.json`."""
+    """Image id to caption, of what `write_captions` wrote."""
     return {str(row["image_id"]): row["caption"] for row in read_json(uri, name)}
 
 

@@ -8,24 +8,25 @@ from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
-import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from IPython.display import HTML
 from page import chart, series
 
-from tfx_captioner.components.caption_evaluator import evaluation
-from tfx_captioner.components.caption_evaluator.config import OVERALL
-from tfx_captioner.components.caption_evaluator.gallery import thumbnail
-from tfx_captioner.components.caption_evaluator.images import encoded_images
+from tfx_captioner.components.caption_evaluator.evaluation import slice_name
 from tfx_captioner.components.caption_evaluator.summary import read_summary
-from tfx_captioner.metrics import scoring
+from tfx_captioner.components.caption_evaluator.tfma_metrics import CANDIDATE
+from tfx_captioner.components.caption_files import read_captions, read_references
+from tfx_captioner.components.evaluation_report.gallery import thumbnail
+from tfx_captioner.components.examples import encoded_images
+from tfx_captioner.components.scores import OVERALL
+from tfx_captioner.components.statistics_files import read_statistics
 from tfx_captioner.pipeline.evaluations import history
 
 
 def load_result(folder: Path) -> tfma.EvalResult:
     """TFMA's result of the candidate; the baseline's captions were scored beside them, or not."""
     with_baseline = bool(read_summary(str(folder)).baseline_scores)
-    name = evaluation.CANDIDATE if with_baseline else None
+    name = CANDIDATE if with_baseline else None
     return tfma.load_eval_result(str(folder), model_name=name)
 
 
@@ -48,7 +49,7 @@ def load_scores(root: Path) -> pd.DataFrame:
                             "model": model,
                             "evaluation": number,
                             "made": made,
-                            "slice": evaluation.slice_name(key),
+                            "slice": slice_name(key),
                             "metric": metric,
                             "score": value.get("doubleValue"),
                         }
@@ -159,20 +160,17 @@ def captioned_images(folders: Mapping[str, Path]) -> pd.DataFrame:
     """
     frame = pd.DataFrame()
     for model, folder in folders.items():
-        examples = [_plain(example) for example in _examples(folder)]
-        captions = {row["image_id"][0]: row[evaluation.CAPTION_KEY][0] for row in examples}
-        references = {row["image_id"][0]: row[evaluation.REFERENCES_KEY] for row in examples}
-        statistics = scoring.image_statistics(references, captions, with_meteor=False)
+        statistics = read_statistics(str(folder))
+        captions = read_captions(str(folder))
         if frame.empty:
-            slices = read_summary(str(folder)).slice_sizes
-            names = sorted({name.split(": ")[0] for name in slices if name != OVERALL})
+            references = read_references(str(folder))
             frame = pd.DataFrame(
-                {name: [row[name][0] for row in examples] for name in names}
-                | {"references": list(references.values())},
-                index=pd.Index(references, name="image_id"),
+                {name: list(values) for name, values in statistics.slices.items()}
+                | {"references": [references[image_id] for image_id in statistics.ids]},
+                index=pd.Index(statistics.ids, name="image_id"),
             )
-        frame[model] = pd.Series(captions)
-        frame[f"{model} CIDEr-D"] = pd.Series(statistics.cider_d, index=statistics.ids)
+        frame[model] = [captions[image_id] for image_id in statistics.ids]
+        frame[f"{model} CIDEr-D"] = statistics.cider_d
     return frame
 
 
@@ -192,7 +190,7 @@ def show_images(root: Path, images: pd.DataFrame, models: Sequence[str], split: 
     cards = []
     for image_id, row in images.iterrows():
         source, _ = thumbnail(pictures[str(image_id)])
-        said = "".join(
+        captions = "".join(
             f"<div><b>{html.escape(row[model]) or '(no caption)'}</b><br>"
             f"<small>{html.escape(model)}, "
             f"CIDEr-D {100 * row[f'{model} CIDEr-D']:.0f}</small></div>"
@@ -200,21 +198,8 @@ def show_images(root: Path, images: pd.DataFrame, models: Sequence[str], split: 
         )
         references = "".join(f"<li>{html.escape(text)}</li>" for text in row.references)
         cards.append(
-            f'<div style="width:15rem"><img src="{source}" style="width:100%" alt="">{said}'
+            f'<div style="width:15rem"><img src="{source}" style="width:100%" alt="">{captions}'
             f'<ul style="margin:.3rem 0;padding-left:1.1rem;font-size:85%">{references}</ul>'
             f"<small>{html.escape(str(image_id))}</small></div>"
         )
     return HTML(f'<div style="display:flex;flex-wrap:wrap;gap:1.2rem">{"".join(cards)}</div>')
-
-
-def _examples(folder: Path) -> list[tf.train.Example]:
-    path = evaluation.examples_path(str(folder))
-    records = tf.data.TFRecordDataset(path, compression_type="GZIP")
-    return [tf.train.Example.FromString(record) for record in records.as_numpy_iterator()]
-
-
-def _plain(example: tf.train.Example) -> dict[str, list[str]]:
-    return {
-        name: [value.decode() for value in feature.bytes_list.value]
-        for name, feature in example.features.feature.items()
-    }

@@ -25,6 +25,7 @@ from tfx_captioner.components.caption_files import (
     copy_file,
     read_captions,
     read_generation,
+    write_captions,
 )
 from tfx_captioner.components.reference_scorer.summary import read_references_summary
 from tfx_captioner.components.statistics_files import STATISTICS_FILE, read_statistics
@@ -63,8 +64,8 @@ class Executor(BaseBeamExecutor):
             )
         }
         uri = artifact_utils.get_single_uri(output_dict["evaluation"])
-        _copy_inputs(uris, uri)
         evaluated = _read(uris, input_dict.get("baseline_blessing", []), exec_properties)
+        _copy_inputs(uris, uri, evaluated)
         with self._make_beam_pipeline() as pipeline:
             add_up(pipeline, uri, uris["baseline_statistics"], evaluated)
         summary = summarize(uri, evaluated)
@@ -118,13 +119,17 @@ def add_up(pipeline: Any, uri: str, baseline_uri: str, evaluated: Evaluated) -> 
     evaluation.run_tfma(pipeline, path, config, uri)
 
 
-def _copy_inputs(uris: dict[str, str], uri: str) -> None:
+def _copy_inputs(uris: dict[str, str], uri: str, evaluated: Evaluated) -> None:
     """Makes the evaluation whole: who has its folder needs no other."""
     copy_file(uris["references"], REFERENCES_FILE, uri)
-    copy_file(uris["captions"], CAPTIONS_FILE, uri)
     copy_file(uris["statistics"], STATISTICS_FILE, uri)
-    if read_generation(uris["baseline_captions"]).has_captions:
-        copy_file(uris["baseline_captions"], CAPTIONS_FILE, uri, BASELINE_CAPTIONS_FILE)
+    kept = {CAPTIONS_FILE: "captions"}
+    if evaluated.baseline_statistics is not None:
+        kept[BASELINE_CAPTIONS_FILE] = "baseline_captions"
+    for name, key in kept.items():
+        captions = read_captions(uris[key])
+        scored = {image_id: captions[image_id] for image_id in evaluated.statistics.ids}
+        write_captions(uri, scored, name)
 
 
 def _read(

@@ -132,10 +132,12 @@ def _pictures(
 
 def _write_report(folder: str, evaluation: Evaluation) -> None:
     references = read_references(evaluation.uri)
-    # Of all that were captioned, those that are scored.
-    captions = {image_id: evaluation.captions[image_id] for image_id in references}
     page = render_report(
-        evaluation.summary, captions, references, evaluation.pictures, evaluation.training
+        evaluation.summary,
+        evaluation.captions,
+        references,
+        evaluation.pictures,
+        evaluation.training,
     )
     io_utils.write_string_file(os.path.join(folder, REPORT_FILE), page)
     write_gallery(folder, evaluation.pictures)

@@ -3,7 +3,11 @@
 import pytest
 from tfx.types import Artifact, standard_artifacts
 
-from tfx_captioner.components.artifacts import DataApproval
+from tfx_captioner.components.artifacts import (
+    CaptionStatistics,
+    DataApproval,
+    GeneratedCaptions,
+)
 from tfx_captioner.components.resolvers import (
     PreviousApprovedStatisticsStrategy,
     PreviousBlessedModelStrategy,
@@ -31,7 +35,13 @@ def blessing(artifact_id: int, model: int, blessed: int) -> Artifact:
 def resolve_baseline(candidate: int, ids: list[int], blessings: list[Artifact]) -> list[int]:
     resolved = PreviousBlessedModelStrategy().resolve_artifacts(
         None,
-        {"model": models(*ids), "model_blessing": blessings, "candidate": models(candidate)},
+        {
+            "model": models(*ids),
+            "model_blessing": blessings,
+            "candidate": models(candidate),
+            "captions": [],
+            "statistics": [],
+        },
     )
     assert [found.id for found in resolved["candidate"]] == [candidate]
     assert len(resolved["model"]) == len(resolved["model_blessing"])
@@ -51,6 +61,31 @@ def test_the_baseline_is_the_latest_blessed_model_before_the_candidate() -> None
         blessing(13, model=9, blessed=1),
     ]
     assert resolve_baseline(7, [9, 5, 3, 1, 7], blessings) == [3]
+
+
+def test_captions_and_statistics_are_those_of_the_baseline_from_earlier_runs() -> None:
+    """What the candidate's own run generates for the baseline must not change what is resolved."""
+    resolved = PreviousBlessedModelStrategy().resolve_artifacts(
+        None,
+        {
+            "model": models(1, 5, 9),
+            "model_blessing": [blessing(4, model=1, blessed=1), blessing(8, model=5, blessed=1)],
+            "candidate": models(9),
+            "captions": [
+                artifact(GeneratedCaptions, 2, model_id=1),
+                artifact(GeneratedCaptions, 6, model_id=5),
+                artifact(GeneratedCaptions, 10, model_id=9),
+                artifact(GeneratedCaptions, 11, model_id=5),
+            ],
+            "statistics": [
+                artifact(CaptionStatistics, 7, model_id=5),
+                artifact(CaptionStatistics, 12, model_id=5),
+            ],
+        },
+    )
+    assert [found.id for found in resolved["model"]] == [5]
+    assert [found.id for found in resolved["captions"]] == [6]
+    assert [found.id for found in resolved["statistics"]] == [7]
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 from tfx import v1 as tfx
 
 from tfx_captioner import schema
-from tfx_captioner.components.caption_evaluator.config import OVERALL
 from tfx_captioner.components.caption_evaluator.summary import read_summary
+from tfx_captioner.components.scores import OVERALL
 from tfx_captioner.kubeflow.config import KubeflowConfig
 from tfx_captioner.kubeflow.local_execution import LocalBackend
 from tfx_captioner.kubeflow.runner import compile_pipeline

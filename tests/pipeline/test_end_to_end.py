@@ -107,8 +107,10 @@ def test_first_run_executes_every_node_once(project: Project, first_run: str) ->
     assert set(counts.values()) == {1}
     expected = {"ImportExampleGen", "StatisticsGen", "ExampleValidator", "DataGate", "Transform"}
     expected |= {"ModelSelector", "ServingValidator", "Pusher"}
-    expected |= {f"{node}.{model}" for node in ("Trainer", "CaptionEvaluator") for model in MODELS}
-    assert expected <= set(counts)
+    expected |= {"ReferenceScorer", "EvaluationReport"}
+    per_model = ("Trainer", "Exporter", "CaptionGen", "CaptionScorer", "CaptionEvaluator", "Pusher")
+    expected |= {f"{node}.{model}" for node in per_model for model in MODELS}
+    assert set(counts) == expected | {"ImportSchemaGen"}
 
 
 def test_it_pushes_the_champion_and_says_so(project: Project, first_run: str) -> None:
@@ -135,7 +137,8 @@ def test_evaluations_are_read_by_tfma_and_by_coco_tools(project: Project, first_
         references = json.loads((Path(evaluation) / "references.json").read_text())
         assert len(captions) == 8
         assert {row["image_id"] for row in captions} == {row["id"] for row in references["images"]}
-        assert (Path(evaluation) / "report.html").stat().st_size > 1000
+        pages = Path(project.outputs()["EvaluationReport"]["pages"].uri)
+        assert (pages / model / "report.html").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(
@@ -204,16 +207,71 @@ def test_the_tfx_command_line_does_the_same_run(
     assert project.counts() == before
 
 
+def of_each_model(*nodes: str) -> set[str]:
+    return {f"{node}.{model}" for node in nodes for model in MODELS}
+
+
+DELIVERY = {"ModelSelector", "EvaluationReport", "ServingValidator", "Pusher"}
+VERDICTS = DELIVERY | of_each_model("CaptionEvaluator", "Pusher")
+SCORES = VERDICTS | of_each_model("CaptionScorer")
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What somebody edits, and which nodes run again.
+
+    Attributes:
+      nodes: Nodes that run again; all others stay cached.
+      file: File of the code, within the package, to which a line is added.
+      line: The line.
+      settings: Settings that are changed.
+    """
+
+    nodes: set[str]
+    file: str = ""
+    line: str = "EDITED = True"
+    settings: tuple[str, str] | None = None
+
+
+EDITS = {
+    "a template of the report": Edit(
+        {"EvaluationReport"},
+        "components/evaluation_report/templates/base.html.j2",
+        "<!-- edited -->",
+    ),
+    "a chart of the report": Edit({"EvaluationReport"}, "components/evaluation_report/charts.py"),
+    "a blessing rule": Edit(VERDICTS, settings=("evaluator.change_thresholds", "{bleu_1: -0.9}")),
+    "the code of the verdict": Edit(VERDICTS, "components/caption_evaluator/blessing.py"),
+    "a metric that is no reward": Edit(SCORES | {"ReferenceScorer"}, "metrics/rouge.py"),
+    "the decoding": Edit(
+        SCORES | of_each_model("Exporter", "CaptionGen"), settings=("decoding.beam_size", "2")
+    ),
+    "a limit of the serving validator": Edit(
+        {"ServingValidator", "Pusher"},
+        settings=("serving_validator.max_latency_p95_ms", "50000"),
+    ),
+    "the choice of the champion": Edit(DELIVERY, "components/model_selector/selection.py"),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
 def test_an_edit_runs_again_what_depends_on_it_and_nothing_else(
-    project: Project, first_run: str
+    project: Project, first_run: str, name: str
 ) -> None:
+    edit = EDITS[name]
     before = project.counts()
-    # The selector: a node near the end, so that what follows it is few and what does not is much.
-    edited = project.code / PACKAGE / "components" / "model_selector" / "executor.py"
-    edited.write_text(edited.read_text() + "\nEDITED = True\n")
-    project.run()
+    if edit.file:
+        path = project.code / PACKAGE / edit.file
+        path.write_text(f"{path.read_text()}\n{edit.line}\n")
+    if edit.settings:
+        project.settings |= [edit.settings]
+    output = project.run()
     again = {node for node, count in project.counts().items() if count > before[node]}
-    assert again == {"ModelSelector", "ServingValidator", "Pusher"}
+    assert again == edit.nodes
+    if name == "the decoding":
+        # The model before is the baseline now, and was captioned and scored in its own run.
+        assert output.count("captions of the baseline are those of its own run") == len(MODELS)
+        assert output.count("statistics of the baseline are those of its own run") == len(MODELS)
 
 
 def test_a_killed_run_goes_on_where_it_was(project: Project, first_run: str) -> None:
@@ -244,6 +302,6 @@ def test_a_killed_run_goes_on_where_it_was(project: Project, first_run: str) -> 
     assert after["Trainer.cnn_lstm"] == killed["Trainer.cnn_lstm"]
     assert after["Transform"] == before["Transform"]
     # What had not run yet when the process was killed ran once.
-    for node in ("Trainer.resnet_gru", *(f"CaptionEvaluator.{model}" for model in MODELS)):
+    for node in {"Trainer.resnet_gru"} | of_each_model("Exporter", "CaptionEvaluator"):
         assert after[node] == killed[node] + 1 == before[node] + 1
     assert "epoch 1/" not in output.split("Trainer.resnet_gru")[1]

@@ -14,15 +14,12 @@ from tfx_captioner.components.caption_evaluator.blessing import (
     Reason,
     Verdict,
 )
-from tfx_captioner.components.caption_evaluator.gallery import write_gallery
-from tfx_captioner.components.caption_evaluator.summary import (
-    EvaluationSummary,
-    write_captions,
-    write_references,
-    write_statistics,
-    write_summary,
-)
-from tfx_captioner.metrics.scoring import image_statistics
+from tfx_captioner.components.caption_evaluator.summary import EvaluationSummary, write_summary
+from tfx_captioner.components.caption_files import write_captions, write_json, write_references
+from tfx_captioner.components.evaluation_report.gallery import write_gallery
+from tfx_captioner.components.statistics_files import write_statistics
+from tfx_captioner.metrics.references import TokenizedReferences
+from tfx_captioner.metrics.statistics import image_statistics
 from tfx_captioner.pipeline.cli import main
 
 
@@ -44,9 +41,20 @@ def evaluated(
     captions, references = {"1.jpg": said}, {"1.jpg": ["a dog runs"]}
     write_captions(str(folder), captions)
     write_references(str(folder), references)
-    write_statistics(str(folder), image_statistics(references, captions, with_meteor=False))
-    write_gallery(str(folder), [])
+    tokenised = TokenizedReferences.of(references)
+    write_statistics(str(folder), image_statistics(tokenised, captions, with_meteor=False))
     os.utime(folder / "verdict.json", (execution, execution))
+    return folder
+
+
+def reported(evaluation: Path, execution: int) -> Path:
+    """The report of an evaluation, where the pipeline puts it."""
+    node = evaluation.parent.parent
+    model = node.name.removeprefix("CaptionEvaluator.")
+    folder = node.parent / "EvaluationReport" / "pages" / str(execution) / model
+    write_json(str(folder), "evaluation.json", {"evaluation": str(evaluation.absolute())})
+    write_gallery(str(folder), [])
+    (folder / "report.html").touch()
     return folder
 
 
@@ -54,18 +62,17 @@ def test_report_prints_the_newest_of_each_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    evaluated(Path("runs/older"), "cnn_lstm", 3, 0.1)
+    reported(evaluated(Path("runs/older"), "cnn_lstm", 3, 0.1), 4)
     evaluated(Path("runs/newer"), "cnn_lstm", 9, 0.1)
     newest = evaluated(Path("runs/newer"), "cnn_lstm", 12, 0.1)
     other = evaluated(Path("runs/newer"), "resnet_gru", 7, 0.1)
-    compared = Path("runs/newer/artifacts/ModelSelector/blessing/15/comparison.html")
-    compared.parent.mkdir(parents=True)
+    reports = [reported(folder, 15) for folder in (newest, other)]
+    compared = Path("runs/newer/artifacts/EvaluationReport/pages/15/comparison.html")
     compared.touch()
     assert main(["report"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         str(compared),
-        str(newest / "report.html"),
-        str(other / "report.html"),
+        *(str(folder / "report.html") for folder in reports),
     ]
     assert main(["report", "runs/older"]) == 0
     assert "older" in capsys.readouterr().out

@@ -9,18 +9,19 @@ import pytest
 from tfx.types import standard_artifacts
 
 from tests.artifacts import make_artifact
-from tfx_captioner.components.caption_evaluator.baseline import find_baseline
+from tfx_captioner.components.caption_evaluator.baseline import describe_baseline
 from tfx_captioner.components.caption_evaluator.blessing import (
     Baseline,
     BaselineStatus,
     FailedThreshold,
-    Found,
     Interval,
+    Measurements,
     Verdict,
     decide,
     write_blessing,
 )
 from tfx_captioner.components.caption_evaluator.config import EvaluatorConfig
+from tfx_captioner.components.caption_files import Generation
 from tfx_captioner.components.resolvers import PreviousBlessedModelStrategy
 
 COMPARABLE = Baseline(BaselineStatus.COMPARABLE)
@@ -36,8 +37,10 @@ def verdict(
     **rules: Any,
 ) -> Verdict:
     config = EvaluatorConfig(**{"thresholds": {"bleu_4": 0.1}, **rules})
-    found = Found(SCORES, failures, differences or {}, {"meteor": "no Java"}, nearest or {})
-    return decide(config, found, baseline)
+    measured = Measurements(
+        SCORES, failures, differences or {}, {"meteor": "no Java"}, nearest or {}
+    )
+    return decide(config, measured, baseline)
 
 
 def words(result: Verdict) -> str:
@@ -142,10 +145,14 @@ def test_the_nearest_neighbour_is_told_of_and_not_a_rule(
     assert said in words(result)
 
 
-def test_the_model_itself_is_no_baseline(tmp_path: Path) -> None:
-    model = make_artifact(standard_artifacts.Model, tmp_path)
-    assert find_baseline([model], [], model, "split") == (None, NONE)
-    assert find_baseline([], [], model, "split") == (None, NONE)
+def test_without_captions_of_a_baseline_there_is_none() -> None:
+    assert describe_baseline(Generation("test", "split"), []) == NONE
+
+
+def test_a_baseline_that_failed_does_not_compare() -> None:
+    generation = Generation("test", "split", model_uri="old", failure="it is gone")
+    baseline = describe_baseline(generation, [])
+    assert baseline == Baseline(BaselineStatus.INCOMPARABLE, "it is gone")
 
 
 @pytest.mark.parametrize(
@@ -155,13 +162,10 @@ def test_the_model_itself_is_no_baseline(tmp_path: Path) -> None:
 def test_baseline_compares_on_the_same_split(
     tmp_path: Path, judged_on: str, status: BaselineStatus
 ) -> None:
-    model = make_artifact(standard_artifacts.Model, tmp_path / "new")
-    earlier = make_artifact(standard_artifacts.Model, tmp_path / "old")
     blessing = make_artifact(standard_artifacts.ModelBlessing, tmp_path / "blessing")
     blessing.set_string_custom_property("split_fingerprint", judged_on)
-    found, baseline = find_baseline([earlier], [blessing], model, "split")
-    assert found is earlier
-    assert baseline.status is status
+    generation = Generation("test", "split", model_uri="old")
+    assert describe_baseline(generation, [blessing]).status is status
 
 
 @pytest.mark.parametrize("blessed", [True, False])
@@ -179,7 +183,14 @@ def test_resolver_finds_what_was_blessed(tmp_path: Path, blessed: bool) -> None:
         split_fingerprint="split",
     )
     resolved = PreviousBlessedModelStrategy().resolve_artifacts(
-        None, {"model": [model], "model_blessing": [blessing], "candidate": [candidate]}
+        None,
+        {
+            "model": [model],
+            "model_blessing": [blessing],
+            "candidate": [candidate],
+            "captions": [],
+            "statistics": [],
+        },
     )
     assert resolved["model"] == ([model] if blessed else [])
     assert blessing.get_string_custom_property("component_id") == "CaptionEvaluator.walls"

@@ -21,19 +21,9 @@ from tfx_captioner.components.caption_evaluator.blessing import (
     Reason,
     Verdict,
 )
-from tfx_captioner.components.caption_evaluator.gallery import Picture, write_gallery
-from tfx_captioner.components.caption_evaluator.summary import (
-    EvaluationSummary,
-    write_captions,
-    write_references,
-    write_statistics,
-    write_summary,
-)
+from tfx_captioner.components.caption_evaluator.summary import EvaluationSummary, write_summary
 from tfx_captioner.components.model_selector.component import ModelSelector
 from tfx_captioner.components.model_selector.executor import Executor
-from tfx_captioner.metrics.scoring import image_statistics
-
-THUMBNAIL = "data:image/jpeg;base64,AAAA"
 
 
 def candidate(
@@ -55,13 +45,6 @@ def candidate(
         scores={"all images": {"bleu_4": bleu_4}},
     )
     write_summary(evaluation.uri, summary)
-    captions, references = {"1.jpg": f"said by {name}"}, {"1.jpg": ["a dog <runs>"]}
-    write_captions(evaluation.uri, captions)
-    write_references(evaluation.uri, references)
-    statistics = image_statistics(references, captions, with_meteor=False)
-    write_statistics(evaluation.uri, statistics)
-    picture = Picture("1.jpg", "random", 0.5, f"said by {name}", ("a dog <runs>",), THUMBNAIL, 4, 3)
-    write_gallery(evaluation.uri, [picture])
     blessing = make_artifact(standard_artifacts.ModelBlessing, root / name / "blessing")
     blessing.set_int_custom_property("blessed", int(blessed))
     return {
@@ -113,19 +96,6 @@ def test_the_stock_pusher_pushes_a_blessed_champion_only(tmp_path: Path, blessed
         {"push_destination": json.dumps(destination)},
     )
     assert bool(list((tmp_path / "serving").glob("*/saved_model.pb"))) is blessed
-
-
-def test_comparison_holds_both_captions_and_escapes_text(tmp_path: Path) -> None:
-    _, blessing = choose(
-        tmp_path,
-        candidate(tmp_path, "a", blessed=True, bleu_4=0.2),
-        candidate(tmp_path, "b", blessed=True, bleu_4=None),
-    )
-    page = (Path(blessing.uri) / "comparison.html").read_text()
-    assert "said by a" in page
-    assert "said by b" in page
-    assert "a dog &lt;runs&gt;" in page
-    assert "a was chosen: it scores best" in page
 
 
 def test_other_images_cannot_be_compared(tmp_path: Path) -> None:

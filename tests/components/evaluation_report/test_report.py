@@ -12,8 +12,9 @@ import pytest
 from tfx.types import standard_artifacts
 
 from tests.artifacts import make_artifact, write_records
-from tests.components.caption_evaluator.walls import png, wall
-from tfx_captioner.components.caption_evaluator import context
+from tests.components.walls import Bench, png, settings, wall
+from tfx_captioner.components import scores as names
+from tfx_captioner.components.artifacts import EvaluationPages
 from tfx_captioner.components.caption_evaluator.blessing import (
     Baseline,
     BaselineStatus,
@@ -21,9 +22,20 @@ from tfx_captioner.components.caption_evaluator.blessing import (
     Reason,
     Verdict,
 )
-from tfx_captioner.components.caption_evaluator.charts import word_use
-from tfx_captioner.components.caption_evaluator.comparison import compare
-from tfx_captioner.components.caption_evaluator.gallery import (
+from tfx_captioner.components.caption_evaluator.summary import (
+    EvaluationSummary,
+    read_summary,
+    write_summary,
+)
+from tfx_captioner.components.caption_files import write_captions, write_json, write_references
+from tfx_captioner.components.evaluation_report.charts import word_use
+from tfx_captioner.components.evaluation_report.comparison import (
+    Comparison,
+    compare,
+    read_evaluations,
+)
+from tfx_captioner.components.evaluation_report.executor import Executor
+from tfx_captioner.components.evaluation_report.gallery import (
     BEST,
     RANDOM,
     WORST,
@@ -34,22 +46,16 @@ from tfx_captioner.components.caption_evaluator.gallery import (
     read_gallery,
     write_gallery,
 )
-from tfx_captioner.components.caption_evaluator.report import (
+from tfx_captioner.components.evaluation_report.report import (
     TrainingHistory,
     read_history,
     render_report,
     warnings,
     write_history,
 )
-from tfx_captioner.components.caption_evaluator.summary import (
-    EvaluationSummary,
-    read_summary,
-    write_captions,
-    write_references,
-    write_statistics,
-    write_summary,
-)
-from tfx_captioner.metrics.scoring import image_statistics, score
+from tfx_captioner.components.statistics_files import write_statistics
+from tfx_captioner.metrics.references import TokenizedReferences
+from tfx_captioner.metrics.statistics import image_statistics, score
 
 REFERENCES = {"1.png": ("a <b>red</b> wall",), "2.png": ("a blue wall", "blue")}
 CAPTIONS = {"1.png": "a <script>wall</script>", "2.png": ""}
@@ -106,7 +112,7 @@ def test_folder_without_an_evaluation_is_named(tmp_path: Path) -> None:
 
 
 def test_reader_is_told_what_was_left_out_and_who_is_better() -> None:
-    said = " ".join(
+    told = " ".join(
         warnings(
             summary(
                 undecodable={f"{i}.jpg": "" for i in range(7)},
@@ -115,14 +121,14 @@ def test_reader_is_told_what_was_left_out_and_who_is_better() -> None:
             )
         )
     )
-    assert "0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg and 2 more" in said
-    assert "empty caption, since the model gave none: 2.png" in said
-    assert "model failed on these of them: 2.png" in said
+    assert "0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg and 2 more" in told
+    assert "empty caption, since the model gave none: 2.png" in told
+    assert "model failed on these of them: 2.png" in told
 
 
 def test_lines_to_compare_with_are_in_every_table() -> None:
     lines = {
-        context.HUMAN: {
+        names.HUMAN: {
             "all images": {"bleu_4": 0.613, "mean_caption_length": 7.7},
             "people: yes": {"rouge_l": 0.442},
         }
@@ -139,7 +145,7 @@ def test_lines_to_compare_with_are_in_every_table() -> None:
 
 def test_missing_lines_are_explained() -> None:
     page = render_report(
-        summary(unavailable={context.NEAREST: "no features"}), CAPTIONS, REFERENCES, [], None
+        summary(unavailable={names.NEAREST: "no features"}), CAPTIONS, REFERENCES, [], None
     )
     assert "No nearest neighbour: no features." in page
 
@@ -176,15 +182,16 @@ def test_few_images_are_shown_once() -> None:
 def test_gallery_lays_attention_over_thumbnails(tmp_path: Path, flat: bool) -> None:
     path = write_records(tmp_path / "records.gz", [wall("1.png", png("red"), ["a red wall"])])
 
-    def attention(_: bytes) -> tuple[list[str], np.ndarray]:
-        maps = np.full((2, 3, 3), 1 / 9, np.float32)
-        if not flat:
-            maps[0, 1, 1] = 0.9
-        return ["red", "wall"], maps
+    class Captioner:
+        def attention(self, image: bytes) -> tuple[list[str], np.ndarray]:
+            maps = np.full((2, 3, 3), 1 / 9, np.float32)
+            if not flat:
+                maps[0, 1, 1] = 0.9
+            return ["red", "wall"], maps
 
-    pictures = make_gallery(
-        [str(path)], {"1.png": (RANDOM, 0.5)}, REFERENCES, {"1.png": "red wall"}, None, attention
-    )
+    chosen = {"1.png": (RANDOM, 0.5)}
+    captions = {"1.png": "red wall"}
+    pictures = make_gallery([str(path)], chosen, REFERENCES, captions, None, Captioner())
     write_gallery(str(tmp_path), pictures)
     (picture,) = read_gallery(str(tmp_path))
     assert [word.text for word in picture.words] == ([] if flat else ["red", "wall"])
@@ -204,14 +211,20 @@ def evaluation(folder: Path, captions: dict[str, str] = CAPTIONS, **changes: Any
     write_captions(str(folder), captions)
     write_references(str(folder), REFERENCES)
     write_gallery(str(folder), [PICTURE])
-    write_statistics(str(folder), image_statistics(REFERENCES, captions, with_meteor=False))
+    references = TokenizedReferences.of(REFERENCES)
+    write_statistics(str(folder), image_statistics(references, captions, with_meteor=False))
     return str(folder)
+
+
+def side_by_side(uris: list[str], **options: Any) -> Comparison:
+    """Compares evaluations whose reports lie in the same folder."""
+    return compare(read_evaluations({uri: uri for uri in uris}), **options)
 
 
 def test_comparison_has_paired_differences(tmp_path: Path) -> None:
     better = {"1.png": "a <b>red</b> wall", "2.png": "a blue wall"}
     uris = [evaluation(tmp_path / "a", better), evaluation(tmp_path / "b")]
-    result = compare(uris)
+    result = side_by_side(uris)
     difference = result.differences["bleu_1"]
     ours, theirs = (
         score(REFERENCES, captions, with_meteor=False)["bleu_1"] for captions in (better, CAPTIONS)
@@ -225,9 +238,9 @@ def test_comparison_has_paired_differences(tmp_path: Path) -> None:
 
 def test_comparison_has_the_verdicts_first_and_what_both_looked_at(tmp_path: Path) -> None:
     words = (Word("wall", "data:image/png;base64,"),)
-    lines = {context.NEAREST: {"all images": {"bleu_4": 0.1}}}
+    lines = {names.NEAREST: {"all images": {"bleu_4": 0.1}}}
     uris = [evaluation(tmp_path / name, context=lines) for name in ("a", "b")]
-    other = {context.NEAREST: {"all images": {"bleu_4": 0.2}}}
+    other = {names.NEAREST: {"all images": {"bleu_4": 0.2}}}
     write_summary(uris[1], summary(context=other, model_name="other"))
     for uri, group in zip(uris, (WORST, BEST), strict=True):
         pictures = [dataclasses.replace(PICTURE, words=words)]
@@ -235,7 +248,7 @@ def test_comparison_has_the_verdicts_first_and_what_both_looked_at(tmp_path: Pat
         write_gallery(uri, [*pictures, alone])
     history = TrainingHistory([{"epoch": 1, "loss": 2.0, "val_loss": 2.5}], 1)
     write_history(uris[0], history)
-    page = compare(uris, headline="A choice.").html
+    page = side_by_side(uris, headline="A choice.").html
     parts = ["A choice.", "Not blessed", "BLEU-4", "Learning curves: walls", "Images by chance"]
     assert [page.index(part) for part in parts] == sorted(page.index(part) for part in parts)
     assert page.count("where it looked") == 2
@@ -252,23 +265,23 @@ def test_comparison_has_the_lines_to_compare_with_in_every_slice(tmp_path: Path)
     scores = {"all images": overall, "people: yes": {"bleu_4": 0.5, "cider_d_train_idf": 0.4}}
 
     def lines(nearest: float) -> dict[str, Any]:
-        values = {context.HUMAN: 0.911, context.MOST_FREQUENT: 0.122, context.RANDOM: 0.133}
+        values = {names.HUMAN: 0.911, names.MOST_FREQUENT: 0.122, names.RANDOM: 0.133}
         return {
             line: {"all images": overall, "people: yes": {"cider_d_train_idf": value}}
-            for line, value in {**values, context.NEAREST: nearest}.items()
+            for line, value in {**values, names.NEAREST: nearest}.items()
         }
 
     uris = [
         evaluation(tmp_path / name, model_name=name, scores=scores, context=lines(nearest))
         for name, nearest in (("one", 0.344), ("other", 0.355))
     ]
-    page = compare(uris).html
+    page = side_by_side(uris).html
     table = page[page.index("<th>slice</th>") :].split("</table>", 1)[0]
     headings = [
         f"<th>CIDEr-D, train idf: {line}</th>"
         for line in (
-            *(context.HUMAN, context.MOST_FREQUENT, context.RANDOM),
-            *(f"{context.NEAREST}, {name}" for name in ("one", "other")),
+            *(names.HUMAN, names.MOST_FREQUENT, names.RANDOM),
+            *(f"{names.NEAREST}, {name}" for name in ("one", "other")),
         )
     ]
     assert [table.count(heading) for heading in headings] == [1] * 5
@@ -280,4 +293,55 @@ def test_comparison_has_the_lines_to_compare_with_in_every_slice(tmp_path: Path)
 def test_evaluations_of_other_images_do_not_compare(tmp_path: Path) -> None:
     uris = [evaluation(tmp_path / "a"), evaluation(tmp_path / "b", split_fingerprint="other")]
     with pytest.raises(ValueError, match="only on the same images and references"):
-        compare(uris)
+        side_by_side(uris)
+
+
+@pytest.fixture(scope="module")
+def pages(bench: Bench) -> Path:
+    """Pages of two models, one of them compared with the other as its baseline."""
+    run = make_artifact(standard_artifacts.ModelRun, bench.root / "model_run")
+    Path(run.uri).mkdir()
+    history = {"history": [{"epoch": 1, "loss": 2.0, "val_loss": 2.5}], "best_epoch": 1}
+    (Path(run.uri) / "history.json").write_text(json.dumps(history))
+    selection = make_artifact(standard_artifacts.ModelBlessing, bench.root / "selection")
+    write_json(selection.uri, "selection.json", {"reason": "one was chosen: it scores best."})
+    inputs = {}
+    for name, model, baseline in (("one", "good", "fair"), ("other", "fair", None)):
+        evaluated = bench.evaluate(
+            bench.model(model), settings(), bench.model(baseline) if baseline else None
+        )
+        inputs |= {
+            f"evaluation_{name}": evaluated.evaluation,
+            f"model_{name}": bench.model(model),
+            f"model_run_{name}": run,
+        }
+    made = bench.execute(
+        Executor(),
+        {"pages": EvaluationPages},
+        {"models": "one,other", "gallery_size": 2, "seed": 1},
+        examples=bench.examples,
+        selection=selection,
+        **inputs,
+    )
+    return Path(made["pages"].uri)
+
+
+@pytest.mark.slow(reason="two runs of TFMA")
+def test_each_report_is_one_file_that_fetches_nothing(pages: Path) -> None:
+    for name in ("one", "other"):
+        page = (pages / name / "report.html").read_text()
+        assert page.index("Blessed") < page.index("BLEU-4")
+        assert "silent.png" in page
+        assert "Learning curves" in page
+        assert ("baseline" in page) is (name == "one")
+        assert "<script" not in page
+        # The only addresses are the names of SVG's XML namespaces.
+        assert page.count("http") == page.count('xmlns="http') + page.count('xmlns:xlink="http')
+
+
+@pytest.mark.slow(reason="two runs of TFMA")
+def test_the_comparison_says_what_was_chosen_and_shows_both_captions(pages: Path) -> None:
+    page = (pages / "comparison.html").read_text()
+    assert "one was chosen: it scores best." in page
+    assert "a plain red wall in the sun" in page
+    assert "<h1>one and other</h1>" in page

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tfx_captioner.components.caption_evaluator.config import SLICES
-from tfx_captioner.components.caption_evaluator.images import TestImage
-from tfx_captioner.components.caption_evaluator.slices import slice_features
+from tfx_captioner.components.reference_scorer.slices import SLICES, slice_features
+from tfx_captioner.components.reference_scorer.split import EvaluatedImage
 
 
-def image(**changes: object) -> TestImage:
+def image(**changes: object) -> EvaluatedImage:
     values = {
         "image_id": "1.jpg",
         "references": ("Two dogs run .",),
@@ -18,19 +17,19 @@ def image(**changes: object) -> TestImage:
         "height": 375,
         "brightness": 120.0,
     }
-    return TestImage(**{**values, **changes})
+    return EvaluatedImage(**{**values, **changes})
 
 
 def test_all_slices_of_an_image() -> None:
-    assert slice_features(image(), SLICES, {}) == {
-        "caption_length": "short (under 10 words)",
-        "orientation": "landscape",
-        "brightness": "medium",
-        "source": "flickr8k",
-        "people": "no",
-        "animals": "yes",
-        "outdoor": "no",
-        "reference_count": "1",
+    assert slice_features([image(), image(source="coco")], SLICES, {}) == {
+        "caption_length": ["short (under 10 words)"] * 2,
+        "orientation": ["landscape"] * 2,
+        "brightness": ["medium"] * 2,
+        "source": ["flickr8k", "coco"],
+        "people": ["no"] * 2,
+        "animals": ["yes"] * 2,
+        "outdoor": ["no"] * 2,
+        "reference_count": ["1"] * 2,
     }
 
 
@@ -48,11 +47,10 @@ def test_all_slices_of_an_image() -> None:
     ],
 )
 def test_boundaries(changes: dict[str, object], name: str, value: str) -> None:
-    assert slice_features(image(**changes), [name], {}) == {name: value}
+    assert slice_features([image(**changes)], [name], {}) == {name: [value]}
 
 
 def test_words_of_ones_own() -> None:
     cars = {"vehicles": ("car", "bus")}
     seen = image(references=("a red car .",))
-    assert slice_features(seen, ["vehicles"], cars) == {"vehicles": "yes"}
-    assert slice_features(image(), ["vehicles"], cars) == {"vehicles": "no"}
+    assert slice_features([seen, image()], ["vehicles"], cars) == {"vehicles": ["yes", "no"]}

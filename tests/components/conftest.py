@@ -6,12 +6,12 @@ import pytest
 from tfx.types import standard_artifacts
 
 from tests.artifacts import make_artifact, write_records
-from tests.components.caption_evaluator.walls import COLOURS, Bench, png, references, wall
+from tests.components.walls import COLOURS, Bench, png, references, wall
 
 FILE = "data_tfrecord-00000-of-00001.gz"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """Six walls, and four pictures that captioners have trouble with."""
     root = tmp_path_factory.mktemp("walls")

@@ -14,11 +14,20 @@ from typing import Any
 import PIL.Image
 import tensorflow as tf
 from pydantic import TypeAdapter
-from tfx.types import standard_artifacts
+from tfx.dsl.components.base.base_executor import BaseExecutor
+from tfx.types import Artifact, standard_artifacts
 
 from tests.artifacts import make_artifact, raw_example
+from tfx_captioner.components.artifacts import (
+    CaptionReferences,
+    CaptionStatistics,
+    GeneratedCaptions,
+)
 from tfx_captioner.components.caption_evaluator.config import BootstrapConfig, EvaluatorConfig
 from tfx_captioner.components.caption_evaluator.executor import Executor
+from tfx_captioner.components.caption_gen import executor as caption_gen
+from tfx_captioner.components.caption_scorer import executor as caption_scorer
+from tfx_captioner.components.reference_scorer import executor as reference_scorer
 
 COLOURS = ("red", "green", "blue", "white", "black", "yellow")
 
@@ -80,8 +89,12 @@ CAPTIONERS = {"good": GOOD, "fair": FAIR, "bad": dict.fromkeys(GOOD, "dogs run")
 
 @dataclass
 class Evaluated:
-    """Outputs of one execution."""
+    """Outputs of the evaluation of one model."""
 
+    captions: GeneratedCaptions
+    baseline_captions: GeneratedCaptions
+    statistics: CaptionStatistics
+    baseline_statistics: CaptionStatistics
     evaluation: standard_artifacts.ModelEvaluation
     blessing: standard_artifacts.ModelBlessing
 
@@ -96,7 +109,7 @@ class Evaluated:
 
 @dataclass
 class Bench:
-    """Evaluates models on the same six coloured walls."""
+    """Evaluates models on the same six coloured walls, node by node as in the pipeline."""
 
     root: Path
     examples: standard_artifacts.Examples
@@ -113,38 +126,98 @@ class Bench:
         folder = shutil.copytree(model.uri, f"{model.uri}-again")
         return make_artifact(standard_artifacts.Model, Path(folder), artifact_id=model.id + 1)
 
-    def evaluate(
-        self, model: standard_artifacts.Model, settings: EvaluatorConfig, **inputs: Any
-    ) -> Evaluated:
+    def execute(
+        self,
+        executor: BaseExecutor,
+        outputs: Mapping[str, type[Artifact]],
+        exec_properties: Mapping[str, Any],
+        **inputs: Artifact | list[Artifact] | None,
+    ) -> dict[str, Any]:
+        """Runs the work of a node; an input that is None is not connected."""
         out = Path(tempfile.mkdtemp(prefix="run", dir=self.root))
-        evaluation = make_artifact(standard_artifacts.ModelEvaluation, out / "evaluation")
-        blessing = make_artifact(standard_artifacts.ModelBlessing, out / "blessing")
-        for artifact in (evaluation, blessing):
+        made = {key: make_artifact(kind, out / key) for key, kind in outputs.items()}
+        for artifact in made.values():
             Path(artifact.uri).mkdir(parents=True)
-        Executor().Do(
+        executor.Do(
             {
-                "examples": [self.examples],
-                "model": [model],
-                **{key: [value] for key, value in inputs.items()},
+                key: value if isinstance(value, list) else [value]
+                for key, value in inputs.items()
+                if value is not None
             },
-            {"evaluation": [evaluation], "blessing": [blessing]},
+            {key: [artifact] for key, artifact in made.items()},
+            {"code_fingerprint": "0", **exec_properties},
+        )
+        return made
+
+    def captions(
+        self, model: standard_artifacts.Model, split: str = "test", **inputs: Any
+    ) -> dict[str, GeneratedCaptions]:
+        """Outputs of a CaptionGen."""
+        return self.execute(
+            caption_gen.Executor(),
+            {"captions": GeneratedCaptions, "baseline_captions": GeneratedCaptions},
+            {"split": split, "batch_size": 4},
+            examples=self.examples,
+            model=model,
+            **inputs,
+        )
+
+    def references(self, **settings: Any) -> CaptionReferences:
+        """Output of a ReferenceScorer."""
+        defaults = {
+            "split": "test",
+            "encoders": "",
+            "slices": json.dumps(["people", "brightness"]),
+            "word_slices": "{}",
+            "meteor": 0,
+            "seed": 1,
+        }
+        return self.execute(
+            reference_scorer.Executor(),
+            {"references": CaptionReferences},
+            {**defaults, **settings},
+            examples=self.examples,
+        )["references"]
+
+    def statistics(self, **inputs: Any) -> dict[str, CaptionStatistics]:
+        """Outputs of a CaptionScorer."""
+        kinds = {"statistics": CaptionStatistics, "baseline_statistics": CaptionStatistics}
+        return self.execute(caption_scorer.Executor(), kinds, {}, **inputs)
+
+    def evaluate(
+        self,
+        model: standard_artifacts.Model,
+        settings: EvaluatorConfig,
+        baseline_model: standard_artifacts.Model | None = None,
+        baseline_blessing: standard_artifacts.ModelBlessing | None = None,
+    ) -> Evaluated:
+        """From a model to the verdict on it."""
+        captions = self.captions(model, baseline_model=baseline_model)
+        references = self.references()
+        statistics = self.statistics(references=references, **captions)
+        outputs = self.execute(
+            Executor(),
+            {
+                "evaluation": standard_artifacts.ModelEvaluation,
+                "blessing": standard_artifacts.ModelBlessing,
+            },
             {
                 "config": TypeAdapter(EvaluatorConfig).dump_json(settings).decode(),
                 "model_name": "walls",
-                "code_fingerprint": "0",
+                "encoder": "",
                 "current_component_id": "CaptionEvaluator.walls",
             },
+            references=references,
+            model=model,
+            baseline_model=baseline_model,
+            baseline_blessing=baseline_blessing,
+            **captions,
+            **statistics,
         )
-        return Evaluated(evaluation, blessing)
+        return Evaluated(**captions, **statistics, **outputs)
 
 
 def settings(**changes: Any) -> EvaluatorConfig:
     """Settings with a threshold every captioner of these tests passes."""
-    defaults = {
-        "thresholds": {"bleu_1": 0.0},
-        "slices": ("people", "brightness"),
-        "bootstrap": BootstrapConfig(samples=20),
-        "batch_size": 4,
-        "meteor": False,
-    }
+    defaults = {"thresholds": {"bleu_1": 0.0}, "bootstrap": BootstrapConfig(samples=20)}
     return EvaluatorConfig(**{**defaults, **changes})
