@@ -39,6 +39,7 @@ lint: setup-dev  ## Check style and types
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
 	@$(RUN) mypy
+	@$(RUN) lint-imports --no-cache >/dev/null || $(RUN) lint-imports --no-cache
 
 format: setup-dev  ## Rewrite to the house style
 	@$(RUN) ruff check --fix .
