@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tfx_captioner.metrics import caption_files, meteor, scoring
+from tfx_captioner.metrics import caption_files, meteor, statistics
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "flickr8k-mini"
 
@@ -75,7 +75,7 @@ def by_pycocoevalcap(references: References, hypotheses: Hypotheses) -> dict[str
 def agreement(name: str, references: References, hypotheses: Hypotheses) -> Table:
     """The table of one system."""
     theirs = by_pycocoevalcap(references, hypotheses)
-    ours = scoring.score(references, hypotheses, with_meteor="METEOR" in theirs)
+    ours = statistics.score(references, hypotheses, with_meteor="METEOR" in theirs)
     counts = sorted({len(texts) for texts in references.values()})
     table = Table(
         name,
@@ -84,7 +84,7 @@ def agreement(name: str, references: References, hypotheses: Hypotheses) -> Tabl
         "difference",
         title=f"{len(references)} images, {counts[0]} to {counts[-1]} references each",
     )
-    for metric, field in scoring.FIELD_NAMES.items():
+    for metric, field in statistics.FIELD_NAMES.items():
         if field in theirs:
             difference = abs(ours[metric] - theirs[field])
             values = (f"{ours[metric]:.15f}", f"{theirs[field]:.15f}", f"{difference:.1e}")

@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from bench.synthetic import REFERENCES, captions
 from tfx_captioner.metrics import ptb
-from tfx_captioner.metrics.bleu import BleuStatistics, bleu_scores
-from tfx_captioner.metrics.cider import CiderCorpus
-from tfx_captioner.metrics.rouge import RougeStatistics
+from tfx_captioner.metrics.references import TokenizedReferences
+from tfx_captioner.metrics.statistics import FIELD_NAMES, image_statistics
 
 
 def measured(function: Callable[[], Any]) -> tuple[float, Any]:
@@ -49,42 +49,40 @@ def compare(images: int) -> Table:
             tokenizer.tokenize({i: [{"caption": c}] for i, c in enumerate(raw_hypotheses)}),
         )
 
-    def our_tokens() -> list[tuple[str, list[str]]]:
-        return [
-            (ptb.tokenize(hypothesis), [ptb.tokenize(text) for text in group])
-            for hypothesis, group in zip(raw_hypotheses, groups, strict=True)
-        ]
+    def our_tokens() -> TokenizedReferences:
+        return TokenizedReferences.of({str(i): group for i, group in enumerate(groups)})
 
-    ours_seconds, data = measured(our_tokens)
-    theirs_seconds, tokens = measured(reference_tokens)
-    rows = [("tokenisation", ours_seconds, theirs_seconds, None)]
-    for name, statistics, value, scorer in (
-        ("Bleu_4", BleuStatistics, lambda s: bleu_scores(s)[3], Bleu(4)),
-        ("ROUGE_L", RougeStatistics, RougeStatistics.mean, Rouge()),
-        ("CIDEr", CiderCorpus, CiderCorpus.mean, Cider()),
-    ):
-        ours_seconds, ours = measured(lambda s=statistics, v=value: v(_summed(s(), data)))
-        options = {"verbose": 0} if name == "Bleu_4" else {}
-        theirs_seconds, (theirs, _) = measured(
-            lambda s=scorer, o=options: s.compute_score(*tokens, **o)
-        )
-        difference = abs(ours - (theirs[3] if name == "Bleu_4" else theirs))
-        rows.append((name, ours_seconds, theirs_seconds, difference))
-    rows.append(("together", sum(r[1] for r in rows), sum(r[2] for r in rows), None))
-
+    ours, references = measured(our_tokens)
+    hypotheses = {str(i): text for i, text in enumerate(raw_hypotheses)}
+    tokenised, tokens_of = measured(lambda: {text: ptb.tokenize(text) for text in raw_hypotheses})
+    theirs, tokens = measured(reference_tokens)
     table = Table("", "ours, s", "pycocoevalcap, s", "ratio", "difference of scores")
-    for name, ours_seconds, theirs_seconds, difference in rows:
-        shown = "" if difference is None else f"{difference:.1e}"
-        ratio = f"{ours_seconds / theirs_seconds:.2f}"
-        table.add_row(name, f"{ours_seconds:.3f}", f"{theirs_seconds:.3f}", ratio, shown)
+
+    def add(name: str, ours: float, theirs: float, difference: str = "") -> None:
+        table.add_row(name, f"{ours:.3f}", f"{theirs:.3f}", f"{ours / theirs:.2f}", difference)
+
+    add("tokenisation", ours + tokenised, theirs)
+    scored, statistics = measured(
+        lambda: image_statistics(
+            references, hypotheses, with_meteor=False, tokenize=tokens_of.__getitem__
+        )
+    )
+    scores = statistics.corpus()
+    their_scores, their_seconds = {}, 0.0
+    for names, scorer, options in (
+        (("bleu_1", "bleu_2", "bleu_3", "bleu_4"), Bleu(4), {"verbose": 0}),
+        (("rouge_l",), Rouge(), {}),
+        (("cider_d",), Cider(), {}),
+    ):
+        seconds, (values, _) = measured(lambda s=scorer, o=options: s.compute_score(*tokens, **o))
+        their_seconds += seconds
+        their_scores |= dict(zip(names, np.atleast_1d(values).tolist(), strict=True))
+    worst = max(abs(scores[name] - value) for name, value in their_scores.items())
+    names = ", ".join(FIELD_NAMES[name] for name in their_scores)
+    add(names, scored, their_seconds, f"{worst:.1e}")
+    add("together", ours + tokenised + scored, theirs + their_seconds)
     table.title = f"{images:,} images x {REFERENCES} references"
     return table
-
-
-def _summed(statistics: Any, data: Iterable[tuple[str, list[str]]]) -> Any:
-    for hypothesis, references in data:
-        statistics.add(hypothesis, references)
-    return statistics
 
 
 def main() -> None:

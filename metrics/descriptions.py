@@ -1,56 +1,78 @@
-"""What captions are like, image by image, so that intervals over images can be had.
+"""What captions are like, beside how well they match: variety, novelty, health.
 
-The measures of `metrics.diversity`, from the same counts. Means over images are resampled like the
-scores. The other three count *different* words: a resample holds some images twice and a third of
-them not at all, so that it always has fewer different words than a set of its size, and its scores
-lie beside the one that they should surround. Their intervals are made by the jackknife (Efron &
-Stein, "The jackknife estimate of variance", 1981), which leaves each image out once.
+Definitions: distinct-n is the share of different n-grams among all n-grams of the hypotheses (Li et
+al., 2016). Vocabulary coverage is the share of the references' different words that the hypotheses
+use (van Miltenburg et al., 2018). Both fall and rise with the number of captions: compare equal
+sets only. A dangling caption ends in a word that no sentence ends in, the sign of a decoder that
+ran into its length limit.
+
+Means over images are resampled like the scores. The others count *different* words: a resample
+holds some images twice and a third of them not at all, so that it always has fewer different words
+than a set of its size, and its scores lie beside the one that they should surround. Their intervals
+are made by the jackknife (Efron & Stein, "The jackknife estimate of variance", 1981), which leaves
+each image out once.
 """
 
 from __future__ import annotations
 
 import math
-from array import array
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from tfx_captioner.metrics.diversity import DiversityStatistics
+from tfx_captioner.metrics import ptb
+from tfx_captioner.metrics.matches import Comparison
+from tfx_captioner.metrics.ngrams import Counts, offsets
+
+# What a model writes for a word outside its vocabulary.
+UNKNOWN_TOKEN = "<unk>"
+
+_ARTICLES = ("a", "an", "the", "this", "that", "his", "her", "its", "their", "some")
+_PREPOSITIONS = (
+    *("of", "in", "on", "at", "to", "for", "from", "with", "by", "into", "onto", "near", "under"),
+    *("over", "behind", "beside", "between", "through"),
+)
+DANGLING_WORDS = frozenset((*_ARTICLES, *_PREPOSITIONS, "and", "or", "as", "is", "are", "am"))
 
 MEANS = ("mean_caption_length", "unknown_word_captions", "dangling_captions", "novel_captions")
+# All measures but the novel captions, which need those of the training.
+MEASURES = ("distinct_1", "distinct_2", "vocabulary_coverage", *MEANS[:-1])
 
 
 class Types(NamedTuple):
-    """Which different words, or pairs of them, occur in which images.
+    """The different words, or pairs of them, of each image.
 
     Attributes:
-        row: Image, int64 [occurrences]; a type comes once for each image that has it.
-        number: Type, int64 [occurrences].
+        number: Number of the word or pair, int32 [rows].
+        first: First row of each image, and the end, int64 [images + 1].
     """
 
-    row: np.ndarray
     number: np.ndarray
+    first: np.ndarray
 
-    def select(self, place: np.ndarray) -> Types:
-        """The occurrences in some images.
+    def image(self) -> np.ndarray:
+        """Image of each row, int64 [rows]."""
+        return np.repeat(np.arange(len(self.first) - 1), np.diff(self.first))
 
-        Args:
-            place: New row of each image, -1 for those left out, int64 [images].
-        """
-        row = place[self.row]
-        return Types(row[row >= 0], self.number[row >= 0])
+    def select(self, images: np.ndarray) -> Types:
+        """Those of some images, in the order of their rows, int64 [images]."""
+        sizes = np.diff(self.first)[images]
+        first = offsets(sizes)
+        rows = np.repeat(self.first[images] - first[:-1], sizes) + np.arange(first[-1])
+        return Types(self.number[rows], first)
 
-    def different(self) -> set[int]:
-        """The types."""
-        return set(np.unique(self.number).tolist())
+    def counts(self, size: int = 0) -> np.ndarray:
+        """Images that have each, int64 [numbers, at least `size`]."""
+        return np.bincount(self.number, minlength=size)
 
-    def only_in(self) -> dict[int, int]:
-        """Type to the one image that has it, of the types that no other image has."""
-        numbers, first, counts = np.unique(self.number, return_index=True, return_counts=True)
-        alone = counts == 1
-        return dict(zip(numbers[alone].tolist(), self.row[first[alone]].tolist(), strict=True))
+    def only_in(self, size: int) -> np.ndarray:
+        """The one image that has it, -1 where several have or none has, int64 [numbers]."""
+        only = np.full(size, -1)
+        only[self.number] = self.image()
+        only[self.counts(size) != 1] = -1
+        return only
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +80,7 @@ class ImageDescriptions:
     """What each image adds to the measures.
 
     Attributes:
-        names: Of the means, some of `MEANS`.
+        names: Names of the means, some of `MEANS`.
         means: float64 [images, means].
         pair_counts: Pairs of neighbouring words of each hypothesis, int64 [images].
         words: Words of the hypotheses.
@@ -75,95 +97,93 @@ class ImageDescriptions:
 
     def select(self, rows: np.ndarray) -> ImageDescriptions:
         """Those of some images, in the order of their rows."""
-        place = np.full(len(self.means), -1, np.int64)
-        place[rows] = np.arange(len(rows))
         return ImageDescriptions(
             self.names,
             self.means[rows],
             self.pair_counts[rows],
-            self.words.select(place),
-            self.pairs.select(place),
-            self.reference_words.select(place),
+            self.words.select(rows),
+            self.pairs.select(rows),
+            self.reference_words.select(rows),
         )
 
     def values(self) -> dict[str, float]:
         """The measures of all images by TFMA name, NaN where there is nothing to divide by."""
-        images = len(self.means)
-        lengths, pairs = self._lengths().sum(), self.pair_counts.sum()
-        words, references = self.words.different(), self.reference_words.different()
+        words, references = self._vocabularies()
         sums = self.means.sum(axis=0).tolist()
         return {
-            "distinct_1": _ratio(len(words), lengths),
-            "distinct_2": _ratio(len(self.pairs.different()), pairs),
-            "vocabulary_coverage": _ratio(len(words & references), len(references)),
-            **{name: _ratio(sums[i], images) for i, name in enumerate(self.names)},
+            "distinct_1": _ratio((words > 0).sum(), self._lengths().sum()),
+            "distinct_2": _ratio((self.pairs.counts() > 0).sum(), self.pair_counts.sum()),
+            "vocabulary_coverage": _ratio(((words * references) > 0).sum(), (references > 0).sum()),
+            **{name: _ratio(sums[i], len(self.means)) for i, name in enumerate(self.names)},
         }
 
     def leave_one_out(self) -> dict[str, np.ndarray]:
         """The measures that do not resample, without each image in turn: float64 [images]."""
-        images = len(self.means)
-        lengths, own_words, own_pairs = self._lengths(), self.words.only_in(), self.pairs.only_in()
-        own_references = self.reference_words.only_in()
-        words, references = self.words.different(), self.reference_words.different()
+        images, lengths = len(self.means), self._lengths()
+        words, references = self._vocabularies()
+        pairs = self.pairs.counts()
+        own_words, own_references = (
+            types.only_in(len(words)) for types in (self.words, self.reference_words)
+        )
+        shared = (words > 0) & (references > 0)
         # A word that both use is lost with the only image in which the one, or the other, does.
-        shared = words & references
-        lost = [
-            place
-            for number in shared
-            for place in {own_words.get(number), own_references.get(number)}
-            if place is not None
-        ]
-        pairs = len(self.pairs.different())
+        lost = np.concatenate(
+            [own_words[shared], own_references[shared & (own_references != own_words)]]
+        )
         with np.errstate(divide="ignore", invalid="ignore"):
             return {
-                "distinct_1": (len(words) - _tally(own_words.values(), images))
+                "distinct_1": ((words > 0).sum() - _tally(own_words, images))
                 / (lengths.sum() - lengths),
-                "distinct_2": (pairs - _tally(own_pairs.values(), images))
+                "distinct_2": ((pairs > 0).sum() - _tally(self.pairs.only_in(len(pairs)), images))
                 / (self.pair_counts.sum() - self.pair_counts),
-                "vocabulary_coverage": (len(shared) - _tally(lost, images))
-                / (len(references) - _tally(own_references.values(), images)),
+                "vocabulary_coverage": (shared.sum() - _tally(lost, images))
+                / ((references > 0).sum() - _tally(own_references, images)),
             }
 
     def _lengths(self) -> np.ndarray:
         return self.means[:, self.names.index("mean_caption_length")]
 
+    def _vocabularies(self) -> tuple[np.ndarray, np.ndarray]:
+        """Images with each word in the hypothesis, and in a reference, int64 [words]."""
+        size = max(types.number.max(initial=-1) for types in (self.words, self.reference_words)) + 1
+        return self.words.counts(size), self.reference_words.counts(size)
+
 
 def describe(
-    images: Iterable[tuple[str, Sequence[str]]], training_captions: Collection[str] | None = None
+    comparison: Comparison,
+    hypotheses: Sequence[str],
+    training_captions: Collection[str] | None = None,
 ) -> ImageDescriptions:
     """Counts what the measures are made of.
 
     Args:
-        images: Tokenised hypothesis and tokenised references of each.
+        comparison: Hypotheses and references, counted.
+        hypotheses: Tokenised hypothesis of each image.
         training_captions: Tokenised captions of the training split, for `novel_captions`.
     """
-    names = MEANS if training_captions is not None else MEANS[:-1]
-    numbers: dict[str, int] = {}
-    means, pair_counts = [], []
-    # Words, pairs, words of references: rows and numbers of each.
-    occurrences = [(array("q"), array("q")) for _ in range(3)]
-    for row, (hypothesis, references) in enumerate(images):
-        own = DiversityStatistics()
-        own.add(hypothesis, references)
-        values = [own.words, own.unknown, own.dangling]
-        if training_captions is not None:
-            values.append(hypothesis not in training_captions)
-        means.append(values)
-        pair_counts.append(own.pairs)
-        texts = (own.distinct_words, own.distinct_pairs, own.reference_words)
-        for (rows, types), kind in zip(occurrences, texts, strict=True):
-            rows.extend([row] * len(kind))
-            types.extend(numbers.setdefault(text, len(numbers)) for text in kind)
-    words, pairs, reference_words = (
-        Types(np.array(rows, np.int64), np.array(types, np.int64)) for rows, types in occurrences
+    # The tokenizer takes some unknown tokens apart ("[UNK]"): look for all its pieces in a row.
+    unknown = f" {ptb.tokenize(UNKNOWN_TOKEN)} "
+    means = [
+        comparison.hypotheses.lengths,
+        [unknown in f" {text} " for text in hypotheses],
+        [DANGLING_WORDS.issuperset(text.split()[-1:] or [""]) for text in hypotheses],
+    ]
+    if training_captions is not None:
+        means.append([text not in training_captions for text in hypotheses])
+    words, pairs = comparison.hypotheses.counts[:2]
+    # A word of no reference comes behind all of theirs.
+    number = np.where(
+        comparison.numbers[0] < 0,
+        len(comparison.references.spelling) + np.arange(len(comparison.numbers[0])),
+        comparison.numbers[0],
     )
     return ImageDescriptions(
-        names,
-        np.array(means, np.float64).reshape(-1, len(names)),
-        np.array(pair_counts, np.int64),
-        words,
-        pairs,
-        reference_words,
+        MEANS[: len(means)],
+        np.array(means, np.float64).T,
+        np.maximum(0, comparison.hypotheses.lengths - 1),
+        Types(number[words.number].astype(np.int32), words.first),
+        _types(pairs),
+        _types(comparison.documents[0]),
     )
 
 
@@ -172,6 +192,10 @@ def jackknife_error(leave_one_out: np.ndarray) -> float:
 
     Args:
         leave_one_out: float64 [images].
+
+    Example:
+        >>> jackknife_error(np.array([2.0, 1.0, 3.0]))  # of a mean: the usual standard error
+        1.1547005383792515
     """
     images = len(leave_one_out)
     if images < 2:
@@ -180,8 +204,12 @@ def jackknife_error(leave_one_out: np.ndarray) -> float:
     return math.sqrt((images - 1) / images * float(spread @ spread))
 
 
-def _tally(rows: Iterable[int], images: int) -> np.ndarray:
-    return np.bincount(np.fromiter(rows, np.int64), minlength=images)
+def _types(counts: Counts) -> Types:
+    return Types(counts.number, counts.first)
+
+
+def _tally(rows: np.ndarray, images: int) -> np.ndarray:
+    return np.bincount(rows[rows >= 0], minlength=images)
 
 
 def _ratio(part: float, whole: float) -> float:

