@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from tfx_captioner.models.config import DecodingConfig, RunConfig
     from tfx_captioner.models.vocabulary import Vocabulary
 
-# Row of the table to what it sets, of the decoder, the trainer and the decoding. What it sets of
-# the decoding counts where the epoch is chosen as well as where the test split is captioned.
+# Row of the table to what it sets, of the decoder, the trainer and the decoding. The last of these
+# counts where the epoch is chosen as well as where the test split is captioned.
 ROWS: dict[str, dict[str, dict[str, Any]]] = {
     "default": {},
     "all sources alike": {"decoder": {"foreign_sources": ()}, "trainer": {"home_share": 0.0}},
