@@ -16,8 +16,9 @@ STATISTICS_FILE = "image_statistics.npz"
 
 def write_tokenized_references(uri: str, references: TokenizedReferences) -> None:
     """Writes `tokenized_references.npz` into the folder of an artifact."""
-    with fileio.open(os.path.join(uri, TOKENIZED_FILE), "wb") as file:
-        references.save(file)
+    content = io.BytesIO()
+    references.save(content)
+    _write_bytes(uri, TOKENIZED_FILE, content.getvalue())
 
 
 def read_tokenized_references(uri: str) -> TokenizedReferences:
@@ -27,8 +28,9 @@ def read_tokenized_references(uri: str) -> TokenizedReferences:
 
 def write_statistics(uri: str, statistics: ImageStatistics) -> None:
     """Writes `image_statistics.npz` into the folder of an artifact."""
-    with fileio.open(os.path.join(uri, STATISTICS_FILE), "wb") as file:
-        statistics.save(file)
+    content = io.BytesIO()
+    statistics.save(content)
+    _write_bytes(uri, STATISTICS_FILE, content.getvalue())
 
 
 def read_statistics(uri: str, name: str = STATISTICS_FILE) -> ImageStatistics:
@@ -41,3 +43,9 @@ def read_bytes(uri: str, name: str) -> bytes:
     with fileio.open(os.path.join(uri, name), "rb") as file:
         content: bytes = file.read()
     return content
+
+
+def _write_bytes(uri: str, name: str, content: bytes) -> None:
+    # At once: numpy moves back and forth in a file, which not every store can.
+    with fileio.open(os.path.join(uri, name), "wb") as file:
+        file.write(content)

@@ -120,6 +120,8 @@ def _unavailable(
 ) -> Mapping[str, str]:
     """What a reader will miss, to why it is not there."""
     reasons = dict(evaluated.references.unavailable)
+    if evaluated.statistics.meteor_failure:
+        reasons["meteor"] = evaluated.statistics.meteor_failure
     if evaluated.references.train_fingerprint and NEAREST not in context:
         reasons[NEAREST] = (
             "no encoder features of these images are connected, as where the encoder is trained "

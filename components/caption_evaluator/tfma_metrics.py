@@ -81,7 +81,9 @@ class _RowsCombiner(beam.CombineFn):
     def extract_output(self, accumulator: array[int]) -> Metrics:
         # In order, so that sums of floats do not depend on how Beam split the images.
         rows = np.sort(np.array(accumulator, np.int64))
-        return {self._key: _statistics(self._statistics).rows(rows).corpus()}
+        statistics = _statistics(self._statistics)
+        part = statistics.rows(rows) if len(rows) else statistics.select([])
+        return {self._key: part.corpus()}
 
 
 def _create(

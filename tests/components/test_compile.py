@@ -107,7 +107,7 @@ def test_kubeflow_compiles_it(tmp_path: Path, name: str) -> None:
     kubeflow_v2_dag_runner.KubeflowV2DagRunner(
         config=kubeflow_v2_dag_runner.KubeflowV2DagRunnerConfig(default_image="image"),
         output_filename=str(out),
-    ).run(tfx_pipeline.Pipeline("evaluation", "/pipeline", components=[*importers.values(), node]))
+    ).run(tfx_pipeline.Pipeline("nodes", "/pipeline", components=[*importers.values(), node]))
     task = json.loads(out.read_text())["pipelineSpec"]["root"]["dag"]["tasks"][name]
     assert set(task["inputs"]["artifacts"]) == inputs
 
