@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,7 +44,7 @@ class SavedCaptioner:
     ```
     """
 
-    def __init__(self, folder: str, signatures: Sequence[str] = ("serving_default",)) -> None:
+    def __init__(self, folder: str, signatures: Iterable[str] = ("serving_default",)) -> None:
         """Loads a SavedModel.
 
         Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tfx_captioner.components.caption_evaluator.blessing import Interval
 from tfx_captioner.components.caption_evaluator.config import BootstrapConfig
@@ -41,7 +42,11 @@ def resample(
     """
     if not config.samples:
         return Confidence({}, {})
-    options = {"resamples": config.samples, "confidence": config.confidence, "seed": config.seed}
+    options: dict[str, Any] = {
+        "resamples": config.samples,
+        "confidence": config.confidence,
+        "seed": config.seed,
+    }
     intervals, differences = {}, {}
     others = {OVERALL: baseline, **baseline.by_slice()} if baseline else {}
     for name, part in {OVERALL: candidate, **candidate.by_slice()}.items():

@@ -73,7 +73,7 @@ def nearest_neighbours(features: Artifact, images: Sequence[str], split: str) ->
     place = {image_id: row for row, image_id in enumerate(test_ids)}
     if not place.keys() >= set(images):
         return {}
-    nearest = {}
+    nearest: dict[str, str] = {}
     for start in range(0, len(images), _BLOCK):
         block = images[start : start + _BLOCK]
         best = np.argmax(test[[place[image_id] for image_id in block]] @ train.T, axis=1)
