@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from tfx_captioner.models.config import DecodingConfig, RunConfig
     from tfx_captioner.models.vocabulary import Vocabulary
 
-# Row of the table to what it sets, of the decoder, the trainer and the decoding. The last of these
-# counts where the epoch is chosen as well as where the test split is captioned.
+# Row of the table to what it sets. What it sets of the decoding counts where the epoch is chosen as
+# well as where the test split is captioned.
 ROWS: dict[str, dict[str, dict[str, Any]]] = {
     "default": {},
-    "all sources alike": {"decoder": {"foreign_sources": ()}, "trainer": {"home_share": 0.0}},
-    "no share for home": {"trainer": {"home_share": 0.0}},
+    "all sources alike": {"source_mix": {"auxiliary": (), "target_share": 0.0}},
+    "target not oversampled": {"source_mix": {"target_share": 0.0}},
     "no concepts": {"decoder": {"concepts": 0.0}},
     "no attention": {"decoder": {"attention": "none"}},
     "no label smoothing": {"trainer": {"label_smoothing": 0.0}},
@@ -100,11 +100,16 @@ def finished_run(preset: str, overrides: Sequence[str], model: str) -> Featurize
 
 def with_row(finished: Featurized, row: str, seed: int) -> Featurized:
     """A finished run with the settings of a row."""
-    changes = {name: ROWS[row].get(name, {}) for name in ("decoder", "trainer", "decoding")}
+    sections = ("decoder", "trainer", "source_mix", "decoding")
+    changes = {name: ROWS[row].get(name, {}) for name in sections}
     run = finished.run
     validation = dataclasses.replace(run.trainer.validation_decoding, **changes["decoding"])
     trainer = dataclasses.replace(
-        run.trainer, seed=seed, validation_decoding=validation, **changes["trainer"]
+        run.trainer,
+        seed=seed,
+        validation_decoding=validation,
+        source_mix=dataclasses.replace(run.trainer.source_mix, **changes["source_mix"]),
+        **changes["trainer"],
     )
     decoder = dataclasses.replace(run.model.decoder, **changes["decoder"])
     model = dataclasses.replace(run.model, decoder=decoder)
@@ -179,8 +184,8 @@ def caption(
 
     @tf.function(input_signature=[data.element_spec[1]], autograph=False)
     def generate(features: tf.Tensor) -> tf.Tensor:
-        memory = captioner.remember(features)
-        hypotheses = beam_search(DecoderSteps(captioner.decoder), memory, decoding, vocabulary)
+        encoded = captioner.encode(features)
+        hypotheses = beam_search(DecoderSteps(captioner.decoder), encoded, decoding, vocabulary)
         return text.detokenize(vocabulary.words(hypotheses.token_ids[:, 0]))
 
     captions: dict[str, str] = {}

@@ -108,7 +108,7 @@ def _whole_split(
     decoder.build((None, None), (None, POSITIONS, CHANNELS))
     _make_talkative(decoder)
     searched = decoder, vocabulary, captions.features, arguments.batch_size
-    ours, found = _ours(*searched, decoding)
+    ours, captions_of_ours = _ours(*searched, decoding)
     ours_once, _ = _ours(*searched, once)
     parties = {
         "notebook": _notebook(config, decoding, arguments),
@@ -131,8 +131,8 @@ def _whole_split(
                 python, "decoding", Path(folder), settings, arrays, arguments.threads
             )
             few = min(32, arguments.images)
-            parties["PyTorch one by one"] = _torch(peer, "one by one", few, found)
-            parties["PyTorch batched"] = _torch(peer, "batched", arguments.images, found)
+            parties["PyTorch one by one"] = _torch(peer, "one by one", few, captions_of_ours)
+            parties["PyTorch batched"] = _torch(peer, "batched", arguments.images, captions_of_ours)
         rates = _rates(parties, arguments.rounds)
         if python:
             peer.close()
@@ -154,13 +154,13 @@ def _ours(
     batch_size: int,
     decoding: DecodingConfig,
 ) -> tuple[Party, list[list[int]]]:
-    """The search as validation, evaluator and server run it, and the list of what it last found."""
+    """The search as validation, evaluator and server run it, and the captions of its last round."""
     captioner = Captioner(decoder)
-    found: list[list[int]] = []
+    token_ids: list[list[int]] = []
 
     def search(inputs: tf.Tensor) -> tf.Tensor:
-        memory = captioner.remember(inputs)
-        return beam_search(DecoderSteps(decoder), memory, decoding, vocabulary).token_ids[:, 0]
+        encoded = captioner.encode(inputs)
+        return beam_search(DecoderSteps(decoder), encoded, decoding, vocabulary).token_ids[:, 0]
 
     spec = tf.TensorSpec([None, POSITIONS, CHANNELS], tf.float16)
     compiled = tf.function(search, input_signature=[spec], autograph=False)
@@ -168,12 +168,12 @@ def _ours(
     def run() -> None:
         parts = range(0, len(features), batch_size)
         rows = [compiled(features[first : first + batch_size]).numpy() for first in parts]
-        found[:] = [row[row > END_ID].tolist() for row in np.concatenate(rows)]
+        token_ids[:] = [row[row > END_ID].tolist() for row in np.concatenate(rows)]
 
     def caption() -> tuple[int, np.ndarray]:
         return len(features), seconds_of(run)
 
-    return caption, found
+    return caption, token_ids
 
 
 def _torch(peer: TorchProcess, way: str, number: int, ours: list[list[int]]) -> Party:
@@ -234,9 +234,9 @@ def _single_image(
         export(folder, TrainedModel(run, encoder, captioner, {}), vocabulary, decoding)
         model = tf.saved_model.load(folder)
         signature = model.signatures["serving_default"]
-        said = signature(image_bytes=jpeg)["caption"].numpy()[0].split()
-        if len(said) != decoding.max_length:
-            raise RuntimeError(f"The caption has {len(said)} words, not {decoding.max_length}.")
+        words = signature(image_bytes=jpeg)["caption"].numpy()[0].split()
+        if len(words) != decoding.max_length:
+            raise RuntimeError(f"The caption has {len(words)} words, not {decoding.max_length}.")
 
         parties: dict[str, Party] = {
             "encoder alone": lambda: (1, seconds_of(lambda: alone(pixels).numpy())),

@@ -13,10 +13,10 @@ _SCHEMA = 1
 
 
 def training_key(run: Mapping[str, Any], inputs: Sequence[str]) -> str:
-    """Name of a training: the same for the same settings, code and inputs only.
+    """Names a training: the same for the same settings, code and inputs only.
 
     Args:
-      run: `RunConfig` as plain data; the code fingerprint is part of it.
+      run: Settings, a `RunConfig` as plain data; the code fingerprint is part of it.
       inputs: File patterns and folders the training reads. TFX never reuses the folder of an
         artifact, so names stand for contents.
     """
@@ -27,8 +27,16 @@ def training_key(run: Mapping[str, Any], inputs: Sequence[str]) -> str:
 class TrainingCheckpoint:
     """Variables and progress of a training, saved together or not at all.
 
+    Example:
+
+    ```python
+    checkpoint = TrainingCheckpoint("checkpoints/0123", variables)
+    progress = checkpoint.restore() or {"epoch": 0}
+    checkpoint.save({"epoch": progress["epoch"] + 1})
+    ```
+
     Args:
-      folder: Where to keep it; any path of tf.io.gfile.
+      folder: Folder of the checkpoint; any path of tf.io.gfile.
       variables: Everything that training changes: weights, statistics, states of random number
         generators, optimizer slots.
     """
@@ -51,7 +59,7 @@ class TrainingCheckpoint:
         """Replaces what is saved.
 
         Args:
-          progress: JSON-able.
+          progress: Progress of the training, JSON-able.
         """
         self._progress.assign(json.dumps(progress))
         self._manager.save()

@@ -23,16 +23,13 @@ class DecoderConfig:
       cell: Recurrent cell.
       units: Width of the recurrent state.
       embedding_dim: Width of the word embeddings.
-      attention: How the image is looked at: "none" (features only as initial state), or
-        attention over the feature grid at every word.
+      attention: Attention over the feature grid at every word; "none" uses the features as initial
+        state only.
       attention_heads: Heads of dot-product attention; must divide `units`.
-      gate: Whether each word decides how much of what it sees in the image counts.
+      gate: Whether a gate scales the context of each word.
       layer_norm: Whether recurrent output and context are normalised before the output layers.
-      concepts: Weight in the loss of telling which words are said of the image at all; what is told
-        is added to the scores of the next word. 0 leaves both out.
-      foreign_sources: Values of `image/source` in the train split whose captions are written in
-        another manner than those that are wanted. What sets them apart is learned beside the rest
-        and left out when images are captioned. All other sources are home.
+      concepts: Weight in the loss of predicting which words the captions of an image hold; the
+        prediction is added to the logits of the next word. 0 leaves both out.
       tie_embeddings: Whether the word embeddings are also the output weights.
       word_vectors: File of word vectors, in GloVe's text form, that the word embeddings start from;
         None for random ones. TFX's cache knows its name and not its content.
@@ -47,7 +44,6 @@ class DecoderConfig:
     gate: bool = False
     layer_norm: bool = False
     concepts: Annotated[float, Field(ge=0.0)] = 0.0
-    foreign_sources: tuple[str, ...] = ()
     tie_embeddings: bool = True
     word_vectors: str | None = None
     dropout: Share = 0.5
@@ -68,15 +64,15 @@ class DecodingConfig:
     Attributes:
       beam_size: Hypotheses kept; 1 is greedy.
       length_normalization: Exponent of the length a log-probability is divided by; 0 is none.
-      min_length: Words at least, end token not counted.
-      max_length: Words at the most, end token not counted.
+      min_length: Fewest words of a caption, end token not counted.
+      max_length: Most words of a caption, end token not counted.
       beam_groups: Groups the beam is divided into; must divide `beam_size`. Each keeps away from
         the words that the groups before it choose at the same step, so that the hypotheses are
         less alike; 1 is plain beam search.
-      diversity_penalty: What a word loses of its log-probability for each choice of it by the
-        groups before.
-      repeatable_words: Words that a caption may hold more than once, with spaces between; every
-        other one is said once at the most. None lets all be said again, if not immediately.
+      diversity_penalty: Penalty on the log-probability of a word for each time that the groups
+        before choose it at the same step.
+      repeatable_words: Words that a caption may hold more than once, with spaces between; it holds
+        every other one once at the most. None lets all be repeated, if not immediately.
     """
 
     beam_size: Positive = 3
@@ -101,13 +97,39 @@ class DecodingConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
+class SourceMix:
+    """How data sets are mixed in training: the target, and auxiliary ones.
+
+    Data sets caption in styles of their own. Photographs of an auxiliary one teach what is to be
+    seen; the style of its captions is learned by embeddings of the data set, which are left out
+    when images are captioned. The target is oversampled beside them (domain tags and oversampling:
+    Chu et al., 2017, https://arxiv.org/abs/1701.03214).
+
+    >>> mix = SourceMix(auxiliary=("coco",), target_share=0.4)
+
+    Attributes:
+      auxiliary: Values of `image/source` whose style of captions is not wanted. All other sources
+        are the target.
+      target_share: Share of the captions of an epoch that are of the target, about and at least:
+        its images are repeated until they have it. Without auxiliary sources nothing is repeated.
+    """
+
+    auxiliary: tuple[str, ...] = ()
+    target_share: Share = 0.0
+
+
+# All data sets are the target.
+ONE_SOURCE = SourceMix()
+
+
+@dataclass(frozen=True, config=STRICT)
 class SelfCriticalConfig:
-    """The second stage of a training: captions are drawn and rewarded by their CIDEr-D.
+    """The second stage of a training: captions are sampled and rewarded by their CIDEr-D.
 
     Attributes:
       epochs: Passes over the images of the train split; 0 leaves the stage out.
       learning_rate: Learning rate, constant.
-      samples: Captions drawn per image; the reward of each is compared with the others' mean.
+      samples: Captions sampled per image; the reward of each is compared with the others' mean.
       cross_entropy_share: Share of teacher forcing in the loss, which keeps a small photo set from
         being learned by heart (Paulus et al., 2018, section 3.2, https://arxiv.org/abs/1705.04304).
     """
@@ -123,12 +145,10 @@ class TrainerConfig:
     """Training by teacher forcing, and by reward after it.
 
     Attributes:
-      epochs: Passes over the train split by teacher forcing, at the most.
+      epochs: Most passes over the train split by teacher forcing.
       batch_size: Captions per step, about, over all replicas: a step takes whole images with all
         their captions.
-      home_share: Share of the captions of an epoch that are of home sources, about and at least:
-        their images are repeated until they have it. Without foreign sources there is nothing to
-        repeat.
+      source_mix: Target and auxiliary data sets of the train split, and how they are mixed.
       learning_rate: Peak learning rate of AdamW, reached after `warmup_epochs` and followed by a
         cosine down to zero at the last of `epochs`.
       encoder_learning_rate_factor: Learning rate of a trained encoder over that of the decoder; for
@@ -139,24 +159,23 @@ class TrainerConfig:
       early_stopping_patience: Epochs without a higher validation CIDEr-D before teacher forcing
         ends.
       validation_decoding: Beam search that captions the validation split, by which the best epoch
-        is chosen; its `max_length` also limits the captions drawn in the second stage. What is
+        is chosen; its `max_length` also limits the captions sampled in the second stage. What is
         served is decoded by the Exporter's settings, so that a change of those trains nothing.
       label_smoothing: Share of the target probability spread over the vocabulary.
-      scheduled_sampling: Share of the words given to the decoder that are its own instead of the
-        caption's, in the last of `epochs`; rises to it from none (Bengio et al., 2015,
-        https://arxiv.org/abs/1506.03099). Takes half as much time again.
-      ema_momentum: Of the moving average of the weights, which is what is validated and exported;
-        0 takes the weights themselves.
+      scheduled_sampling: Probability, at the end of `epochs`, that a word given to the decoder is
+        one it samples itself instead of the caption's; rises to it linearly from 0 (Bengio et al.,
+        2015, https://arxiv.org/abs/1506.03099). Takes half as much time again.
+      ema_momentum: Momentum of the moving average of the weights, which is what is validated and
+        exported; 0 takes the weights themselves.
       self_critical: The second stage.
-      matmul_dtype: Of the factors of the decoder's matrix products; "bfloat16" rounds them and is
-        faster where the processor has matrix units (AMX, tensor cores). Weights and all else stay
-        float32.
+      matmul_dtype: Type of the factors of the decoder's matrix products; "bfloat16" rounds them and
+        is faster where the processor has matrix units (AMX, tensor cores). All else stays float32.
       seed: Seeds initial weights, shuffling and dropout; a CPU run is repeatable.
     """
 
     epochs: Positive = 20
     batch_size: Positive = 128
-    home_share: Share = 0.0
+    source_mix: SourceMix = ONE_SOURCE
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     encoder_learning_rate_factor: Annotated[float, Field(gt=0)] = 1.0
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
@@ -188,11 +207,11 @@ class TunerConfig:
     Attributes:
       trials: Trainings to compare, of which the first has the values that are configured; 0 leaves
         the search out.
-      epochs: Epochs of each, at the most; None for those of the trainer. A training by reward is
-        no part of them.
-      hyperparameters: What is searched: the learning rate from a quarter to four times of what is
-        configured, label smoothing up to 0.2, dropout up to 0.7, the weight of concepts up to 0.6,
-        and half, once or twice the units.
+      epochs: Most epochs of a trial; None for those of the trainer. The self-critical stage is no
+        part of a trial.
+      hyperparameters: Names of the hyper-parameters that are searched: the learning rate from a
+        quarter to four times of what is configured, label smoothing up to 0.2, dropout up to 0.7,
+        the weight of concepts up to 0.6, and half, once or twice the units.
     """
 
     trials: Annotated[int, Field(ge=0)] = 0
@@ -204,7 +223,7 @@ class TunerConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class RunConfig:
-    """All that `models.trainer.run_fn` is told, as `custom_config["run"]` of the TFX Trainer.
+    """Settings of `models.trainer.run_fn`, as `custom_config["run"]` of the TFX Trainer.
 
     Attributes:
       model_name: `cnn_lstm`, `resnet_gru`, ...

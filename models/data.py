@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfx_captioner.models import images
+from tfx_captioner.models.config import ONE_SOURCE, SourceMix
 from tfx_captioner.models.data_config import PAD_ID
 
 logger = logging.getLogger("captioner.models")
@@ -28,6 +29,20 @@ _EMPTY_LENGTH = 2
 
 class CaptionData:
     """Images (or features) and token ids of one split, for any number of epochs.
+
+    Example:
+
+    ```python
+    train = read_features(
+        ["Split-train/*"],
+        shape=(49, 2048),
+        max_caption_length=24,
+        mix=SourceMix(auxiliary=("coco",), target_share=0.4),
+    )
+    for epoch in range(10):
+        for batch in train.epoch(batch_size=128, shuffle=(seed, epoch)):
+            ...
+    ```
 
     Attributes:
       num_images: Images with at least one caption that has words.
@@ -41,19 +56,18 @@ class CaptionData:
         token_ids: np.ndarray,
         row_splits: np.ndarray,
         source: np.ndarray | None = None,
-        home_share: float = 0.0,
+        mix: SourceMix = ONE_SOURCE,
     ):
         """Takes arrays that fit together; `read_pixels` and `read_features` make them.
 
         Args:
-          inputs: [images, ...], usually memory-mapped.
-          token_ids: int32 [captions, max_caption_length], padded with 0.
+          inputs: Pixels or features, [images, ...], usually memory-mapped.
+          token_ids: Captions, int32 [captions, max_caption_length], padded with 0.
           row_splits: int64 [images + 1]; the captions of image i are the rows from
             `row_splits[i]` to `row_splits[i + 1]`.
-          source: int32 [images], from 1 for the foreign source of an image, 0 for home; None if all
-            are home.
-          home_share: Share of the captions of an epoch that are of home images, about and at
-            least; these are repeated until they have it.
+          source: Data set of each image, int32 [images]: 0 for the target, from 1 for the auxiliary
+            ones of `mix` in their order; None if all are of the target.
+          mix: Target and auxiliary data sets.
         """
         self._inputs = inputs
         self._token_ids = token_ids
@@ -61,12 +75,13 @@ class CaptionData:
         self._lengths = np.sum(token_ids != PAD_ID, axis=1)
         self._source = np.zeros(len(inputs), np.int32) if source is None else source
         counts = np.diff(row_splits)
-        is_home = self._source == 0
-        home, foreign = counts[is_home].sum(), counts[~is_home].sum()
-        wanted = home_share / (1.0 - home_share) * foreign
-        times = max(1, round(wanted / home)) if home else 1
-        self._order = np.repeat(np.arange(len(inputs)), np.where(is_home, times, 1))
-        self.captions_per_epoch = int(foreign + times * home)
+        is_target = self._source == 0
+        target, auxiliary = counts[is_target].sum(), counts[~is_target].sum()
+        wanted = mix.target_share / (1.0 - mix.target_share) * auxiliary
+        times = max(1, round(wanted / target)) if target else 1
+        self._order = np.repeat(np.arange(len(inputs)), np.where(is_target, times, 1))
+        self.captions_per_epoch = int(auxiliary + times * target)
+        self._images_by_source = np.bincount(self._source, minlength=1 + len(mix.auxiliary))
 
     @property
     def num_images(self) -> int:
@@ -87,13 +102,10 @@ class CaptionData:
             "source": tf.TensorSpec([None], tf.int32),
         }
 
-    def images_of_sources(self, sources: int) -> list[int]:
-        """Images of home, and of each foreign source in the order of their numbers.
-
-        Args:
-          sources: Number of sources, home included.
-        """
-        return np.bincount(self._source, minlength=sources).tolist()
+    @property
+    def images_by_source(self) -> list[int]:
+        """Number of images of the target, then of each auxiliary data set in their order."""
+        return self._images_by_source.tolist()
 
     def references(self, image: int) -> np.ndarray:
         """Token ids of the captions of image number `image`, int32 [n, max_caption_length]."""
@@ -118,8 +130,8 @@ class CaptionData:
         Returns:
           Batches with `inputs` [B, ...], `token_ids` int32 [R, T], cut to the batch's longest
           caption, `image_index` int32 [R], the image of each caption within the batch, and
-          `images` int32 [B], the number of each image within the data, and `source` int32 [B], of
-          each image.
+          `images` int32 [B], the number of each image within the data, and `source` int32 [B], the
+          data set of each image.
         """
         dataset = tf.data.Dataset.from_generator(
             lambda: self._batches(batch_size, shuffle), output_signature=self.batch_spec
@@ -160,8 +172,7 @@ def read_pixels(
     *,
     size: int,
     max_caption_length: int,
-    foreign_sources: Sequence[str] = (),
-    home_share: float = 0.0,
+    mix: SourceMix = ONE_SOURCE,
 ) -> CaptionData:
     """Reads transformed examples and decodes their images.
 
@@ -169,8 +180,7 @@ def read_pixels(
       patterns: File patterns of GZIP TFRecords of transformed examples.
       size: Height and width the images are resized to; kept as uint8 RGB.
       max_caption_length: Tokens per caption, as `models.preprocessing` padded them.
-      foreign_sources: Values of `image/source` that are not home, in the order of their numbers.
-      home_share: As for `CaptionData`.
+      mix: Target and auxiliary data sets.
 
     Raises:
       ValueError: No file, no image, or examples of another kind.
@@ -180,8 +190,7 @@ def read_pixels(
         pixels = images.decode_and_resize(example["image/encoded"], size)
         return tf.cast(tf.clip_by_value(tf.round(pixels), 0.0, 255.0), tf.uint8)
 
-    shape, sources = (size, size, 3), (foreign_sources, home_share)
-    return _read(patterns, "image/encoded", parse, shape, max_caption_length, *sources)
+    return _read(patterns, "image/encoded", parse, (size, size, 3), max_caption_length, mix)
 
 
 def read_features(
@@ -189,17 +198,15 @@ def read_features(
     *,
     shape: tuple[int, ...],
     max_caption_length: int,
-    foreign_sources: Sequence[str] = (),
-    home_share: float = 0.0,
+    mix: SourceMix = ONE_SOURCE,
 ) -> CaptionData:
     """Reads featurized examples.
 
     Args:
       patterns: File patterns of GZIP TFRecords of featurized examples.
-      shape: Of the features of one image.
+      shape: Shape of the features of one image.
       max_caption_length: Tokens per caption, as `models.preprocessing` padded them.
-      foreign_sources: Values of `image/source` that are not home, in the order of their numbers.
-      home_share: As for `CaptionData`.
+      mix: Target and auxiliary data sets.
 
     Raises:
       ValueError: No file, no image, or features of another shape.
@@ -208,8 +215,7 @@ def read_features(
     def parse(example: dict[str, tf.Tensor]) -> tf.Tensor:
         return tf.io.decode_raw(example["image/features"], tf.float16)
 
-    sources = foreign_sources, home_share
-    return _read(patterns, "image/features", parse, shape, max_caption_length, *sources)
+    return _read(patterns, "image/features", parse, shape, max_caption_length, mix)
 
 
 def _read(
@@ -218,8 +224,7 @@ def _read(
     parse: Callable[[dict[str, tf.Tensor]], tf.Tensor],
     shape: tuple[int, ...],
     max_caption_length: int,
-    foreign_sources: Sequence[str],
-    home_share: float,
+    mix: SourceMix,
 ) -> CaptionData:
     files = sorted(name for pattern in patterns for name in tf.io.gfile.glob(pattern))
     if not files:
@@ -239,7 +244,7 @@ def _read(
     dataset = tf.data.TFRecordDataset(files, compression_type="GZIP")
     dataset = dataset.map(parse_example, num_parallel_calls=tf.data.AUTOTUNE).prefetch(_READ_BATCH)
 
-    numbers = {name.encode(): number for number, name in enumerate(foreign_sources, start=1)}
+    numbers = {name.encode(): number for number, name in enumerate(mix.auxiliary, start=1)}
     captions: list[np.ndarray] = []
     source: list[int] = []
     # Without a name, so that it goes with the last array that maps it, however the process ends.
@@ -259,5 +264,5 @@ def _read(
         raise ValueError(f"No image with a caption that has words in: {', '.join(patterns)}.")
     inputs = np.memmap(scratch, image.dtype, mode="r", shape=(len(captions), *shape))
     row_splits = np.cumsum([0] + [len(rows) for rows in captions])
-    of_source = np.array(source, np.int32)
-    return CaptionData(inputs, np.concatenate(captions), row_splits, of_source, home_share)
+    sources = np.array(source, np.int32)
+    return CaptionData(inputs, np.concatenate(captions), row_splits, sources, mix)

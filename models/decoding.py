@@ -15,17 +15,21 @@ from tfx_captioner.models.data_config import END_ID, PAD_ID, START_ID, UNKNOWN_I
 from tfx_captioner.models.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from tfx_captioner.models.decoders.recurrent import Memory, RecurrentDecoder
+    from tfx_captioner.models.decoders.recurrent import EncodedImages, RecurrentDecoder
 
-# Tokens that are never generated.
-NEVER = (PAD_ID, START_ID, UNKNOWN_ID)
+# Special tokens that are never generated.
+SUPPRESSED_IDS = (PAD_ID, START_ID, UNKNOWN_ID)
 
 
 class StepModel(Protocol):
-    """What beam search needs of a model."""
+    """A model that scores the next word of each hypothesis."""
 
     def initial_state(self, inputs: Any, beam_size: int) -> Any:
-        """State of N x `beam_size` hypotheses.
+        """Makes the state of N x `beam_size` hypotheses.
+
+        Args:
+          inputs: Inputs of the model for N images.
+          beam_size: Hypotheses per image.
 
         Returns:
           Nest of tensors with leading dimensions [N, beam_size]. The search reorders them.
@@ -35,8 +39,8 @@ class StepModel(Protocol):
         """Scores the next word of each hypothesis.
 
         Args:
-          token_ids: int32 [N, beam_size], the last words.
-          state: As `initial_state` gave it, or the last step.
+          token_ids: Last word of each hypothesis, int32 [N, beam_size].
+          state: State from `initial_state` or from the step before.
 
         Returns:
           Pair of logits, float [N, beam_size, vocabulary size], and the new state.
@@ -47,8 +51,8 @@ class Hypotheses(NamedTuple):
     """Finished captions of N images, best first.
 
     Attributes:
-      token_ids: int32 [N, beam_size, max_length + 1]: words, end token, padding.
-      scores: float32 [N, beam_size], log-probability over length ** length_normalization; the end
+      token_ids: Words, end token and padding of each caption, int32 [N, beam_size, max_length + 1].
+      scores: Log-probability over length ** length_normalization, float32 [N, beam_size]; the end
         token counts in both. -inf where there are fewer hypotheses than beams.
     """
 
@@ -57,35 +61,46 @@ class Hypotheses(NamedTuple):
 
 
 class DecoderSteps:
-    """A decoder as a `StepModel`; its inputs are what `Captioner.remember` gives."""
+    """A decoder as a `StepModel`, whose inputs are `EncodedImages`.
+
+    Example:
+
+    ```python
+    encoded = captioner.encode(inputs)
+    hypotheses = beam_search(DecoderSteps(captioner.decoder), encoded, decoding, vocabulary)
+    ```
+
+    Args:
+      decoder: The caption decoder.
+    """
 
     def __init__(self, decoder: RecurrentDecoder):
         self._decoder = decoder
-        self._memory: Memory
+        self._encoded: EncodedImages
         self._output_weights: Any
 
-    def initial_state(self, inputs: Memory, beam_size: int) -> Any:
-        # All else is of the image, not of the hypothesis: neither tiled nor reordered.
-        self._memory = inputs
+    def initial_state(self, inputs: EncodedImages, beam_size: int) -> Any:
+        # All else belongs to the image, not to the hypothesis: neither tiled nor reordered.
+        self._encoded = inputs
         self._output_weights = self._decoder.output_weights()
         return tuple(tf.repeat(part[:, None], beam_size, axis=1) for part in inputs.state)
 
     def step(self, token_ids: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
-        return self._decoder.step(token_ids, state, self._memory, self._output_weights)
+        return self._decoder.step(token_ids, state, self._encoded, self._output_weights)
 
 
 def beam_search(
     model: StepModel, inputs: Any, config: DecodingConfig, vocabulary: Vocabulary
 ) -> Hypotheses:
-    """The most probable captions, greedily with a beam size of 1.
+    """Searches for the most probable captions, greedily with a beam size of 1.
 
     Hypotheses compete by length-normalised log-probability. A finished one is frozen: it keeps its
     score and its place until better ones take it, and adds nothing. The search ends when all are
     finished. At `max_length` words only the end token may follow, so that every hypothesis is a
     complete caption and scored as such. Unknown words, immediate repetitions and captions of less
     than `min_length` words are never generated; where there are `repeatable_words`, no other word
-    is said twice. A caption that can go on with no word but has to is not finished, and has a score
-    of -inf.
+    is generated twice. A caption that can go on with no word but has to is not finished, and has a
+    score of -inf.
 
     With several `beam_groups` hypotheses compete within their group, one group after the other
     (Vijayakumar et al., 2016, https://arxiv.org/abs/1610.02424, with Hamming diversity). The
@@ -93,8 +108,8 @@ def beam_search(
     compare. Two groups may still end with the same caption.
 
     Args:
-      model: Scores words.
-      inputs: Whatever `model.initial_state` takes, for N images.
+      model: Model that scores words.
+      inputs: Inputs of `model.initial_state` for N images.
       config: Beam size, length normalisation, lengths, groups, words that may be repeated.
       vocabulary: Words of the token ids.
     """
@@ -155,31 +170,32 @@ def check_repeatable_words(config: DecodingConfig, vocabulary: Vocabulary, key: 
 def sample(
     model: StepModel, inputs: Any, *, samples: int, max_length: int, seed: tf.Tensor
 ) -> tf.Tensor:
-    """Captions drawn from the model's distribution.
+    """Samples captions from the model's distribution.
 
     Args:
-      model: Scores words.
-      inputs: Whatever `model.initial_state` takes, for N images.
+      model: Model that scores words.
+      inputs: Inputs of `model.initial_state` for N images.
       samples: Captions per image.
-      max_length: Words at the most; what is longer is cut and has no end token.
-      seed: int32 [2]; the same seed draws the same captions.
+      max_length: Most words of a caption; a longer one is cut and has no end token.
+      seed: Seed, int32 [2]; the same one samples the same captions.
 
     Returns:
-      int32 [N, samples, max_length + 1]: words, end token, padding.
+      Words, end token and padding of each caption, int32 [N, samples, max_length + 1].
     """
     state = model.initial_state(inputs, samples)
     batch = tf.shape(tf.nest.flatten(state)[0])[0]
 
-    def draw(step: tf.Tensor, token_ids: tf.Tensor, last: tf.Tensor, state: Any) -> tuple:
+    def sample_words(step: tf.Tensor, token_ids: tf.Tensor, last: tf.Tensor, state: Any) -> tuple:
         logits, state = model.step(last, state)
-        never = tf.reduce_any(tf.range(tf.shape(logits)[-1])[:, None] == tf.constant(NEVER), 1)
-        logits = tf.where(never, -float("inf"), tf.cast(logits, tf.float32))
+        ids = tf.range(tf.shape(logits)[-1])
+        is_suppressed = tf.reduce_any(ids[:, None] == tf.constant(SUPPRESSED_IDS), 1)
+        logits = tf.where(is_suppressed, -float("inf"), tf.cast(logits, tf.float32))
         flat = tf.reshape(logits, [-1, tf.shape(logits)[-1]])
-        drawn = tf.random.stateless_categorical(
+        sampled = tf.random.stateless_categorical(
             flat, 1, tf.stack([seed[0], seed[1] + step]), tf.int32
         )
-        over = (last == END_ID) | (last == PAD_ID)
-        words = tf.where(over, PAD_ID, tf.reshape(drawn, tf.shape(last)))
+        has_ended = (last == END_ID) | (last == PAD_ID)
+        words = tf.where(has_ended, PAD_ID, tf.reshape(sampled, tf.shape(last)))
         column = tf.one_hot(step, max_length + 1, on_value=True, off_value=False)
         return step + 1, tf.where(column, words[..., None], token_ids), words, state
 
@@ -188,7 +204,7 @@ def sample(
 
     empty = tf.fill([batch, samples, max_length + 1], PAD_ID)
     start = (tf.constant(0), empty, tf.fill([batch, samples], START_ID), state)
-    _, token_ids, _, _ = tf.while_loop(unfinished, draw, start)
+    _, token_ids, _, _ = tf.while_loop(unfinished, sample_words, start)
     return token_ids
 
 
@@ -207,10 +223,10 @@ class _Continuations(NamedTuple):
     """C ways to go on from each hypothesis.
 
     Attributes:
-      words: int32 [N, beam_size, C].
-      log_probs: float32 [N, beam_size, C], of the hypothesis with the word; -inf where it may not
-        follow.
-      lengths: int32 [N, beam_size], of the hypothesis with any of the words.
+      words: Next words, int32 [N, beam_size, C].
+      log_probs: Log-probability of the hypothesis with the word, float32 [N, beam_size, C]; -inf
+        where the word may not follow.
+      lengths: Length of the hypothesis with any of the words, int32 [N, beam_size].
     """
 
     words: tf.Tensor
@@ -261,15 +277,16 @@ def _continuations(
     config: DecodingConfig,
     repeatable: tuple[int, ...] | None,
 ) -> _Continuations:
-    """The likeliest words after each hypothesis, and the end.
+    """Finds the likeliest words after each hypothesis, and adds the end.
 
-    The vocabulary is gone through twice, for its sum and for its likeliest words; all else is about
+    The vocabulary is gone through twice, for its sum and for its likeliest words; all else works on
     those few. They are enough: at most `beam_size` of one hypothesis are chosen or penalised, and
     some of those before them may not follow.
     """
-    may_not_follow = (*NEVER, END_ID)  # and words that were said; the end has a place of its own
-    said_words = 1 if repeatable is None else search.step
-    number = config.beam_size + len(may_not_follow) + said_words
+    # Beside words that may not be repeated; the end has a place of its own.
+    may_not_follow = (*SUPPRESSED_IDS, END_ID)
+    not_repeated = 1 if repeatable is None else search.step
+    number = config.beam_size + len(may_not_follow) + not_repeated
     number = tf.minimum(number, tf.shape(logits)[-1])
     total = tf.reduce_logsumexp(logits, axis=-1, keepdims=True)
     likeliest, words = tf.math.top_k(logits, number)
@@ -278,8 +295,8 @@ def _continuations(
     forbidden = _is_among(words, tf.constant(may_not_follow))
     forbidden |= words == search.last[..., None]
     if repeatable is not None:
-        said = _is_among(words, search.token_ids[:, :, None])
-        forbidden |= said & ~_is_among(words, tf.constant(repeatable, tf.int32))
+        is_repetition = _is_among(words, search.token_ids[:, :, None])
+        forbidden |= is_repetition & ~_is_among(words, tf.constant(repeatable, tf.int32))
     forbidden |= finished | (search.step == config.max_length)
     word_log_probs = tf.where(forbidden, -float("inf"), likeliest - total)
     end_log_probs = logits[..., END_ID : END_ID + 1] - total
@@ -295,29 +312,31 @@ def _continuations(
 
 
 def _is_among(words: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
-    """Whether each of [..., C] is one of [M], or of what broadcasts to [..., C, M]."""
+    """Tells for each word, [..., C], whether it is in [M], or in what broadcasts to [..., C, M]."""
     return tf.reduce_any(words[..., None] == others, axis=-1)
 
 
 def _choose(following: _Continuations, search: _Search, config: DecodingConfig) -> tf.Tensor:
-    """The best continuations, int32 [N, beam_size], as places in [beam_size * C]."""
+    """Chooses the best continuations: positions in [beam_size * C], int32 [N, beam_size]."""
     size = config.beam_size // config.beam_groups
     width = tf.shape(following.words)[-1]
     goes_on = tf.cast(search.last != END_ID, tf.float32)[..., None]
     flat_words = tf.reshape(following.words, [-1, config.beam_size * width])
     chosen: list[tf.Tensor] = []
-    said: list[tf.Tensor] = []
+    chosen_words: list[tf.Tensor] = []
     for first in range(0, config.beam_size, size):
         own = slice(first, first + size)
         log_probs = following.log_probs[:, own]
-        if said:
-            same = following.words[:, own, :, None] == tf.concat(said, 1)[:, None, None]
+        if chosen_words:
+            earlier = tf.concat(chosen_words, 1)[:, None, None]
+            same = following.words[:, own, :, None] == earlier
             times = tf.reduce_sum(tf.cast(same, tf.float32), axis=-1)
             log_probs -= config.diversity_penalty * times * goes_on[:, own]
         scores = _scores(log_probs, following.lengths[:, own, None], config)
         _, best = tf.math.top_k(tf.reshape(scores, [-1, size * width]), size)
         chosen.append(best + first * width)
-        # A finished hypothesis says nothing more, and takes no word from the others.
+        # A finished hypothesis adds nothing, and takes no word from the others.
         ended = tf.gather(search.last, chosen[-1] // width, batch_dims=1) == END_ID
-        said.append(tf.where(ended, PAD_ID, tf.gather(flat_words, chosen[-1], batch_dims=1)))
+        words = tf.gather(flat_words, chosen[-1], batch_dims=1)
+        chosen_words.append(tf.where(ended, PAD_ID, words))
     return tf.concat(chosen, axis=1)

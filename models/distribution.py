@@ -23,7 +23,7 @@ Batch = dict[str, tf.Tensor]
 
 
 def choose_strategy() -> tf.distribute.Strategy:
-    """The strategy that uses what is there.
+    """Chooses the strategy that uses all devices there are.
 
     Several workers where `TF_CONFIG` names them, as training operators of clusters do; all GPUs of
     the machine where there are several; else the one device.
@@ -47,14 +47,25 @@ def choose_strategy() -> tf.distribute.Strategy:
 
 
 class Replicas:
-    """The replicas of a model.
+    """Replicas of a model.
+
+    Example:
+
+    ```python
+    replicas = Replicas(choose_strategy())
+    with replicas.scope():
+        captioner = build_captioner(config, encoder, vocabulary.size)
+    step = make_train_step(captioner, optimizer, 0.1, train.batch_spec, replicas)
+    for parts in replicas.parts(train.epoch(batch_size=128)):
+        loss_sum, tokens = step(*parts)
+    ```
 
     Args:
-      strategy: Under whose scope the model is made; None is one replica.
+      strategy: Strategy under whose scope the model is made; None is one replica.
 
     Attributes:
       count: Number of replicas, over all processes.
-      local: Numbers of those of this process.
+      local: Numbers of the replicas of this process.
       is_chief: Whether this process writes what is written once.
     """
 
@@ -74,24 +85,24 @@ class Replicas:
         )
 
     def scope(self) -> Any:
-        """Context in which variables that all replicas share are made."""
+        """Makes the context in which variables that all replicas share are created."""
         return self._strategy.scope()
 
-    def run(self, function: Callable[..., Any], *of_replicas: Sequence[Any]) -> tuple[Any, ...]:
+    def run(self, function: Callable[..., Any], *arguments: Sequence[Any]) -> tuple[Any, ...]:
         """Runs a function once in each replica of this process. To be used in a graph.
 
         Args:
-          function: From what is given for a replica to tensors.
-          *of_replicas: Each argument of the function, per replica of this process.
+          function: Function of one replica's arguments, which returns tensors.
+          *arguments: Values of each argument, one per replica of this process.
 
         Returns:
-          What the function returned, per replica of this process.
+          Results of the function, one per replica of this process.
         """
 
         def in_replica() -> Any:
             number = tf.distribute.get_replica_context().replica_id_in_sync_group
             index = self.local.index(int(tf.get_static_value(number)))
-            return function(*(values[index] for values in of_replicas))
+            return function(*(values[index] for values in arguments))
 
         return self._strategy.experimental_local_results(self._strategy.run(in_replica))
 
@@ -99,23 +110,23 @@ class Replicas:
         """Sums over all processes.
 
         Args:
-          values: This process's summands.
+          values: Summands of this process.
 
         Returns:
-          float64, as many as `values`.
+          Sums, float64, as many as `values`.
         """
         zeros = [[0.0] * len(values)] * (len(self.local) - 1)
         return self._total(values, *zeros).numpy()
 
     def wait(self) -> None:
-        """Until all processes have come here."""
+        """Waits until all processes have come here."""
         self.total([0.0])
 
     def parts(self, data: tf.data.Dataset) -> Iterator[tuple[Batch, ...]]:
-        """The parts of each batch that the replicas of this process take.
+        """Cuts each batch into the parts that the replicas of this process take.
 
         Args:
-          data: Of `CaptionData.epoch`.
+          data: Batches from `CaptionData.epoch`.
 
         Returns:
           Per batch, one part for each replica of this process, each a batch by itself. Where a
@@ -137,16 +148,16 @@ class Replicas:
           seeds: States of Keras's generators, int64 [2], each with the seed of the first replica.
         """
 
-        def of(replica: int) -> None:
+        def reseed(replica: int) -> None:
             for state, seed in seeds:
                 state.assign(tf.stack([tf.constant(seed + replica, state.dtype), state[1]]))
 
         if self.count > 1 and seeds:
-            tf.function(lambda: self.run(of, self.local), autograph=False)()
+            tf.function(lambda: self.run(reseed, self.local), autograph=False)()
 
 
 def add_up(values: Any) -> Any:
-    """Sums over all replicas. To be used inside of `Replicas.run`.
+    """Sums over all replicas. To be used inside `Replicas.run`.
 
     Args:
       values: Nest of tensors of this replica.
@@ -164,6 +175,14 @@ class SummingAdamW(keras.optimizers.AdamW):
 
     Keras clips those of each replica by themselves and adds them up afterwards, so that the same
     batch would take another step on two replicas than on one.
+
+    Example:
+
+    ```python
+    optimizer = SummingAdamW(1e-3, global_clipnorm=5.0)
+    optimizer.build(captioner.trainable_variables)
+    optimizer.scale_steps(captioner.encoder.trainable_variables, 0.1)
+    ```
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -174,8 +193,8 @@ class SummingAdamW(keras.optimizers.AdamW):
         """Gives some variables another learning rate; weight decay is as for the others.
 
         Args:
-          variables: Which.
-          factor: Theirs over that of the others.
+          variables: Variables whose learning rate is scaled.
+          factor: Their learning rate over that of the others.
         """
         self._factors |= {self._var_key(variable): factor for variable in variables}
 

@@ -17,7 +17,7 @@ from tfx_captioner.models import images, text
 from tfx_captioner.models.captioner import Captioner
 from tfx_captioner.models.config import DecodingConfig
 from tfx_captioner.models.data_config import START_ID, to_plain
-from tfx_captioner.models.decoders.recurrent import Memory
+from tfx_captioner.models.decoders.recurrent import EncodedImages
 from tfx_captioner.models.decoding import DecoderSteps, Hypotheses, beam_search
 from tfx_captioner.models.encoders import Encoder
 from tfx_captioner.models.vocabulary import Vocabulary
@@ -28,11 +28,19 @@ WARMUP_NAME = "tf_serving_warmup_requests"
 
 
 class ServedCaptioner:
-    """What is served: decoding of images, encoder, beam search, words.
+    """The served model: decoding of images, encoder, beam search, words.
+
+    Example:
+
+    ```python
+    served = ServedCaptioner(captioner, encoder, vocabulary, DecodingConfig(beam_size=3))
+    answer = served.caption(tf.constant([jpeg]))
+    print(answer["caption"], answer["score"])
+    ```
 
     Args:
       captioner: The trained model.
-      encoder: Its encoder, trained with it or frozen.
+      encoder: Encoder of the model, trained with it or frozen.
       vocabulary: Words of the token ids.
       decoding: Settings of the beam search.
     """
@@ -52,7 +60,7 @@ class ServedCaptioner:
 
     @property
     def weights(self) -> list[tf.Variable]:
-        """All weights the signatures read."""
+        """Weights that the signatures read."""
         return [variable.value for variable in self._model.variables]
 
     def signatures(self) -> dict[str, Callable]:
@@ -70,12 +78,12 @@ class ServedCaptioner:
         }
 
     def caption(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """`caption` string [N] and `score` float32 [N] of JPEGs or PNGs, string [N]."""
+        """Captions JPEGs or PNGs, string [N]: `caption` string [N], `score` float32 [N]."""
         beams = self.beams(image_bytes)
         return {"caption": beams["captions"][:, 0], "score": beams["scores"][:, 0]}
 
     def beams(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """`captions` string [N, beam], best first, and `scores` float32 [N, beam]."""
+        """All hypotheses: `captions` string [N, beam], best first, `scores` float32 [N, beam]."""
         hypotheses, decodable, _ = self._search(image_bytes)
         captions = text.detokenize(self._vocabulary.words(hypotheses.token_ids))
         return {
@@ -84,15 +92,15 @@ class ServedCaptioner:
         }
 
     def attention(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """`tokens` string [N, T] of the best caption, `attention` float32 [N, T, height, width].
+        """Best caption: `tokens` string [N, T], `attention` float32 [N, T, height, width].
 
         Each word's weights over the feature grid sum to one; those of a decoder without attention
         are the same everywhere.
         """
-        hypotheses, decodable, memory = self._search(image_bytes)
+        hypotheses, decodable, encoded = self._search(image_bytes)
         token_ids = hypotheses.token_ids[:, 0, :-1]
         start = tf.fill([tf.shape(token_ids)[0], 1], START_ID)
-        _, weights = self._model.decoder(tf.concat([start, token_ids[:, :-1]], 1), memory)
+        _, weights = self._model.decoder(tf.concat([start, token_ids[:, :-1]], 1), encoded)
         height, width = self._grid
         shape = [tf.shape(token_ids)[0], self._decoding.max_length, height, width]
         maps = (
@@ -105,21 +113,21 @@ class ServedCaptioner:
         return {"tokens": tokens, "attention": maps * is_word[:, :, None, None]}
 
     def caption_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        """As `caption`, of serialized raw examples, string [N]."""
+        """Captions serialized raw examples, string [N], as `caption` does."""
         spec = {"image/encoded": tf.io.FixedLenFeature([], tf.string, default_value="")}
         return self.caption(tf.io.parse_example(examples, spec)["image/encoded"])
 
-    def _search(self, image_bytes: tf.Tensor) -> tuple[Hypotheses, tf.Tensor, Memory]:
+    def _search(self, image_bytes: tf.Tensor) -> tuple[Hypotheses, tf.Tensor, EncodedImages]:
         pixels, decodable = images.decode_or_black(image_bytes, self._input_size)
-        memory = self._model.remember(pixels)
+        encoded = self._model.encode(pixels)
         hypotheses = beam_search(
-            DecoderSteps(self._model.decoder), memory, self._decoding, self._vocabulary
+            DecoderSteps(self._model.decoder), encoded, self._decoding, self._vocabulary
         )
-        return hypotheses, decodable, memory
+        return hypotheses, decodable, encoded
 
 
 def _of_any_number(function: Callable) -> Callable:
-    """The function, of a batch of none too: convolutions on the CPU refuse that."""
+    """Lets a function take an empty batch too: convolutions on the CPU refuse that."""
 
     def run(values: tf.Tensor) -> dict[str, tf.Tensor]:
         count = tf.shape(values)[0]

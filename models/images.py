@@ -1,6 +1,6 @@
 """Encoded images to pixels, inside the graph.
 
-The one road from bytes to pixels: featurizing, training from pixels and the exported SavedModel
+The one way from bytes to pixels: featurizing, training from pixels and the exported SavedModel
 all go through here, so a model is served what it was trained on. Core TensorFlow ops only; a stock
 TensorFlow Serving binary runs them.
 """
@@ -18,7 +18,7 @@ def is_decodable(image_bytes: tf.Tensor) -> tf.Tensor:
     """Tells JPEG and PNG by their signature from everything else, the empty string included.
 
     Args:
-      image_bytes: string tensor of any shape.
+      image_bytes: Encoded images, string tensor of any shape.
 
     Returns:
       bool tensor of the same shape. True is no promise: what follows the signature may be damaged.
@@ -41,7 +41,7 @@ def decode_and_resize(image_bytes: tf.Tensor, size: int) -> tf.Tensor:
     JPEG lacks is gray.
 
     Args:
-      image_bytes: string tensor, scalar or [N].
+      image_bytes: Encoded images, string tensor, scalar or [N].
       size: Height and width of the result in pixels.
 
     Returns:
@@ -62,13 +62,13 @@ def decode_and_resize(image_bytes: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def decode_or_black(image_bytes: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """As `decode_and_resize`, with a black image wherever `is_decodable` says no.
+    """Decodes as `decode_and_resize` does, with a black image wherever `is_decodable` says no.
 
     One bad entry must not take its neighbours in a batch with it, and core ops cannot catch a
     decoder's error.
 
     Args:
-      image_bytes: string tensor, scalar or [N].
+      image_bytes: Encoded images, string tensor, scalar or [N].
       size: Height and width of the result in pixels.
 
     Returns:

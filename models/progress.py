@@ -1,4 +1,4 @@
-"""Where a training is, and what is said of it while it runs."""
+"""Progress of a training: what is saved with it, and what is logged while it runs."""
 
 from __future__ import annotations
 
@@ -17,17 +17,25 @@ _STEPS_BETWEEN_LOOKS = 20
 
 
 class NonFiniteLossError(RuntimeError):
-    """The loss became NaN or infinite; what was saved before is kept."""
+    """A loss that became NaN or infinite; what was saved before is kept."""
 
 
 @dataclasses.dataclass
 class Progress:
-    """Where a training is; all of it is saved with the weights.
+    """Progress of a training; all of it is saved with the weights.
+
+    >>> progress = Progress()
+    >>> progress.add({"val_cider_d": 0.3, "val_loss": 2.0})
+    True
+    >>> progress.add({"val_cider_d": 0.2, "val_loss": 1.9})
+    False
+    >>> progress.best_epoch
+    1
 
     Attributes:
-      history: Per finished epoch: `epoch`; `loss` (nats per token), or `reward` (CIDEr-D of drawn
-        captions) in the second stage; `val_loss`; `val_cider_d` of generated captions;
-        `learning_rate`; `seconds`; `captions_per_second`.
+      history: Figures of each finished epoch: `epoch`; `loss` (nats per token), or `reward`
+        (CIDEr-D of sampled captions) in the second stage; `val_loss`; `val_cider_d` of generated
+        captions; `learning_rate`; `seconds`; `captions_per_second`.
       best_epoch: Epoch with the highest validation CIDEr-D, of equal ones that with the lowest
         loss, from 1; 0 before the first.
       first_stage_epochs: Epochs of teacher forcing, once those are over.
@@ -39,7 +47,7 @@ class Progress:
 
     @property
     def epoch(self) -> int:
-        """Finished epochs."""
+        """Number of finished epochs."""
         return len(self.history)
 
     @property
@@ -54,7 +62,14 @@ class Progress:
         return self.history[self.best_epoch - 1]
 
     def add(self, entry: dict[str, float]) -> bool:
-        """Adds a finished epoch; whether it is the best."""
+        """Adds a finished epoch.
+
+        Args:
+          entry: Figures of the epoch, as in `history`.
+
+        Returns:
+          Whether it is the best so far.
+        """
         is_best = not self.best_epoch or _rank(entry) > _rank(self.best)
         self.history.append(entry)
         if is_best:
@@ -67,14 +82,19 @@ def _rank(entry: dict[str, float]) -> tuple[float, float]:
 
 
 class Meter:
-    """Mean over an epoch so far, looked at now and then.
+    """Running mean over an epoch, logged now and then.
+
+    >>> meter = Meter(epoch=0, epochs=10, steps=0, captions=8)
+    >>> meter.add(tf.constant(6.0), tf.constant(2.0))
+    >>> meter.mean()
+    3.0
 
     Args:
       epoch: Number of the epoch, from 0.
-      epochs: Epochs at the most.
-      steps: Steps of the epoch; 0 when nothing is to be said in between.
+      epochs: Most epochs of the training.
+      steps: Steps of the epoch; 0 logs nothing in between.
       captions: Captions of the epoch.
-      label: What the mean is of.
+      label: Name of the averaged figure.
     """
 
     def __init__(self, epoch: int, epochs: int, steps: int, captions: int, label: str = "loss"):
@@ -86,7 +106,12 @@ class Meter:
         self._begin = self._last_line = time.monotonic()
 
     def add(self, total: tf.Tensor, count: tf.Tensor) -> None:
-        """Adds a step's sum and the number of its summands."""
+        """Adds a step.
+
+        Args:
+          total: Sum over the step, scalar.
+          count: Number of summands, scalar.
+        """
         self._total += total
         self._count += count
         self._step += 1
@@ -94,11 +119,11 @@ class Meter:
             self._look()
 
     def seconds(self) -> float:
-        """Since the epoch began."""
+        """Seconds since the epoch began."""
         return time.monotonic() - self._begin
 
     def mean(self) -> float:
-        """Of all that was added.
+        """Mean of all that was added.
 
         Raises:
           NonFiniteLossError: It is NaN or infinite.
@@ -115,9 +140,7 @@ class Meter:
 
     def _look(self) -> None:
         mean = self.mean()
-        now = time.monotonic()
-        if self._steps and now - self._last_line > _SECONDS_BETWEEN_LINES:
-            self._last_line = now
+        if self._steps and self._should_report():
             share = self._step / self._steps
             logger.info(
                 "epoch %d/%d: step %d/%d, %s %.3f, %.0f captions/s, %.0f s left in this epoch",
@@ -130,3 +153,10 @@ class Meter:
                 share * self._captions / self.seconds(),
                 self.seconds() * (1 / share - 1),
             )
+
+    def _should_report(self) -> bool:
+        now = time.monotonic()
+        if now - self._last_line <= _SECONDS_BETWEEN_LINES:
+            return False
+        self._last_line = now
+        return True

@@ -1,4 +1,4 @@
-"""CIDEr-D of generated token ids: what a training is judged by, and what it is rewarded with."""
+"""CIDEr-D of generated token ids, which chooses the best epoch and rewards sampled captions."""
 
 from __future__ import annotations
 
@@ -17,8 +17,15 @@ class CiderReward:
     The arithmetic is the evaluator's own. Words below the minimum count are one token here, so the
     figures are near those of the evaluation but not the same.
 
+    Example:
+
+    ```python
+    reward = CiderReward(train)
+    scores = reward(hypotheses, [val.references(image) for image in range(val.num_images)])
+    ```
+
     Args:
-      train: The captions whose n-grams are counted, once per image.
+      train: Captions whose n-grams are counted, once per image.
     """
 
     def __init__(self, train: CaptionData):
@@ -32,11 +39,11 @@ class CiderReward:
         """Scores captions.
 
         Args:
-          hypotheses: Per caption its token ids, int [T], ending at its end token or at padding.
-          references: Per caption the token ids of its image's captions, int [n, T].
+          hypotheses: Token ids of each caption, int [T], ending at its end token or at padding.
+          references: Token ids of the captions of its image, int [n, T], for each caption.
 
         Returns:
-          float64 [captions], each in [0, 10].
+          Score of each caption, float64 [captions], in [0, 10].
         """
         corpus = CiderCorpus()
         for hypothesis, rows in zip(hypotheses, references, strict=True):

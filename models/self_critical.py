@@ -1,4 +1,4 @@
-"""Self-critical sequence training: captions are drawn, and rewarded by their CIDEr-D.
+"""Self-critical sequence training: captions are sampled, and rewarded by their CIDEr-D.
 
 Reference: Rennie et al. (2017), https://arxiv.org/abs/1612.00563, with the mean reward of an
 image's other samples as the baseline, which needs no greedy decoding and varies less (Luo, 2020,
@@ -18,7 +18,7 @@ from tfx_captioner.models.captioner import Captioner
 from tfx_captioner.models.config import SelfCriticalConfig
 from tfx_captioner.models.data import CaptionData
 from tfx_captioner.models.data_config import PAD_ID, START_ID
-from tfx_captioner.models.decoding import NEVER, DecoderSteps, sample
+from tfx_captioner.models.decoding import SUPPRESSED_IDS, DecoderSteps, sample
 from tfx_captioner.models.distribution import Batch, Replicas, add_up
 from tfx_captioner.models.rewards import CiderReward
 
@@ -26,14 +26,22 @@ from tfx_captioner.models.rewards import CiderReward
 class SelfCriticalSteps:
     """Training steps by reward.
 
+    Example:
+
+    ```python
+    step = SelfCriticalSteps(captioner, optimizer, config, 20, train, CiderReward(train))
+    for number, batch in enumerate(train.epoch(128, shuffle=(seed, epoch))):
+        loss, reward_sum, samples = step([batch], seed=(seed, 1000 * number))
+    ```
+
     Args:
       captioner: The model.
-      optimizer: Built for the model's trainable variables.
+      optimizer: Optimizer, built for the model's trainable variables.
       config: Settings of the stage.
-      max_length: Words of a drawn caption at the most.
-      train: The data whose batches are given.
-      reward: Scores captions.
-      replicas: Of the model; one if None.
+      max_length: Most words of a sampled caption.
+      train: Data whose batches are given.
+      reward: Reward of a caption.
+      replicas: Replicas of the model; one if None.
     """
 
     def __init__(
@@ -51,10 +59,10 @@ class SelfCriticalSteps:
         self._reward = reward
         self._replicas = replicas = replicas or Replicas()
 
-        def draw(inputs: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        def sample_captions(inputs: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
             return sample(
                 DecoderSteps(captioner.decoder),
-                captioner.remember(inputs),
+                captioner.encode(inputs),
                 samples=config.samples,
                 max_length=max_length,
                 seed=seed,
@@ -65,16 +73,16 @@ class SelfCriticalSteps:
         def update(
             references: Batch, token_ids: tf.Tensor, advantages: tf.Tensor, rewards: tf.Tensor
         ) -> tuple[tf.Tensor, tf.Tensor]:
-            drawn = {
+            sampled = {
                 "inputs": references["inputs"],
                 "token_ids": token_ids,
                 "image_index": tf.range(tf.shape(token_ids)[0]) // config.samples,
             }
             with tf.GradientTape() as tape:
-                # Without the tokens that are never drawn: unlikely captions being long ones, their
-                # low rewards would otherwise give all probability to the unknown word.
+                # Without the tokens that are never sampled: unlikely captions are long ones, and
+                # their low rewards would otherwise give all probability to the unknown word.
                 loss_sum, tokens = captioner.cross_entropy(
-                    drawn, training=True, weights=advantages, never=NEVER
+                    sampled, training=True, weights=advantages, suppressed_ids=SUPPRESSED_IDS
                 )
                 loss = (1.0 - share) * loss_sum / add_up(tokens)
                 if share:
@@ -84,24 +92,24 @@ class SelfCriticalSteps:
             optimizer.apply(tape.gradient(loss, variables), variables)
             return add_up((loss, rewards))
 
-        def each(spec: Any) -> tuple[Any, ...]:
+        def per_replica(spec: Any) -> tuple[Any, ...]:
             return (spec,) * len(replicas.local)
 
-        self._draw = tf.function(
-            lambda *parts: replicas.run(draw, *parts),
+        self._sample = tf.function(
+            lambda *parts: replicas.run(sample_captions, *parts),
             input_signature=[
-                each(train.batch_spec["inputs"]),
-                each(tf.TensorSpec([2], tf.int32)),
+                per_replica(train.batch_spec["inputs"]),
+                per_replica(tf.TensorSpec([2], tf.int32)),
             ],
             autograph=False,
         )
         self._update = tf.function(
             lambda *parts: replicas.run(update, *parts)[0],
             input_signature=[
-                each(train.batch_spec),
-                each(tf.TensorSpec([None, None], tf.int32)),
-                each(tf.TensorSpec([None])),
-                each(tf.TensorSpec([2])),
+                per_replica(train.batch_spec),
+                per_replica(tf.TensorSpec([None, None], tf.int32)),
+                per_replica(tf.TensorSpec([None])),
+                per_replica(tf.TensorSpec([2])),
             ],
             autograph=False,
         )
@@ -109,45 +117,46 @@ class SelfCriticalSteps:
     def __call__(
         self, parts: Sequence[Batch], seed: tuple[int, int]
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """One step.
+        """Samples captions of a batch and trains on them.
 
         Args:
-          parts: Of a batch, from `Replicas.parts`; their captions are the references.
-          seed: What the captions are drawn by.
+          parts: Parts of a batch, from `Replicas.parts`; their captions are the references.
+          seed: Seed of the samples.
 
         Returns:
           float32 scalars: the loss, the sum of the rewards, and their number.
         """
-        seeds = tuple(tf.constant([seed[0] + of, seed[1]]) for of in self._replicas.local)
-        drawn = self._draw(tuple(part["inputs"] for part in parts), seeds)
+        seeds = tuple(tf.constant([seed[0] + number, seed[1]]) for number in self._replicas.local)
+        sampled = self._sample(tuple(part["inputs"] for part in parts), seeds)
         rewarded = [
             self._rewarded(part["images"].numpy(), token_ids.numpy())
-            for part, token_ids in zip(parts, drawn, strict=True)
+            for part, token_ids in zip(parts, sampled, strict=True)
         ]
         loss, sums = self._update(tuple(parts), *zip(*rewarded, strict=True))
         return loss, sums[0], sums[1]
 
     def _rewarded(
-        self, images: np.ndarray, drawn: np.ndarray
+        self, images: np.ndarray, sampled: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What drawn captions are worth.
+        """Rewards sampled captions.
 
         Args:
-          images: int32 [N], numbers of the images.
-          drawn: int32 [N, samples, T]; one more where there are no images, of a stand-in.
+          images: Numbers of the images, int32 [N].
+          sampled: Captions of each image, int32 [N, samples, T]; those of a stand-in where there
+            are no images.
 
         Returns:
-          Captions as the update takes them, int32 [N * samples, T + 1]; by how much each counts,
-          float32 [N * samples]; sum and number of the rewards, float32 [2].
+          Captions as the update takes them, int32 [N * samples, T + 1]; advantage of each, float32
+          [N * samples]; sum and number of the rewards, float32 [2].
         """
         samples = self._config.samples
-        drawn[len(images) :] = PAD_ID
-        drawn = drawn.reshape(-1, drawn.shape[-1])
+        sampled[len(images) :] = PAD_ID
+        sampled = sampled.reshape(-1, sampled.shape[-1])
         references = [self._train.references(image) for image in images for _ in range(samples)]
-        rewards = self._reward(drawn[: len(references)], references)
+        rewards = self._reward(sampled[: len(references)], references)
         by_image = rewards.reshape(-1, samples)
         others = (by_image.sum(axis=1, keepdims=True) - by_image) / (samples - 1)
-        token_ids = np.pad(drawn, [[0, 0], [1, 0]], constant_values=START_ID)
-        advantages = np.zeros(len(drawn), np.float32)
+        token_ids = np.pad(sampled, [[0, 0], [1, 0]], constant_values=START_ID)
+        advantages = np.zeros(len(sampled), np.float32)
         advantages[: len(rewards)] = (by_image - others).reshape(-1)
         return token_ids, advantages, np.array([rewards.sum(), len(rewards)], np.float32)

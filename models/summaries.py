@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a training besides its figures."""
+"""Captions and attention maps of a training, for TensorBoard."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfx_captioner.models import text
 from tfx_captioner.models.captioner import Captioner
 from tfx_captioner.models.data_config import PAD_ID, START_ID
-from tfx_captioner.models.decoders.recurrent import Memory
+from tfx_captioner.models.decoders.recurrent import EncodedImages
 from tfx_captioner.models.vocabulary import Vocabulary
 
 # Pixels of a cell of the attention grid, and between the grids of two words.
@@ -25,15 +25,15 @@ def write_samples(
     token_ids: tf.Tensor,
     references: Sequence[Any],
 ) -> None:
-    """Writes captions, and pictures of where each of their words looks, to the default writer.
+    """Writes captions, and pictures of the attention of each of their words, to the default writer.
 
     Args:
       captioner: The model.
       vocabulary: Words of the token ids.
       grid: Height and width of the encoder's features.
-      inputs: Of the captioner, for N images.
-      token_ids: int32 [N, T], a caption generated for each: words, end token, padding.
-      references: Per image the token ids of its captions, int [n, T].
+      inputs: Inputs of the captioner for N images.
+      token_ids: Generated caption of each image, int32 [N, T]: words, end token, padding.
+      references: Token ids of the captions of each image, int [n, T].
     """
     captions = text.detokenize(vocabulary.words(token_ids)).numpy()
     rows = ["| generated | references |", "|---|---|"]
@@ -49,21 +49,21 @@ def write_samples(
 def attention_pictures(
     captioner: Captioner, grid: tuple[int, int], inputs: Any, token_ids: tf.Tensor
 ) -> tf.Tensor | None:
-    """The attention over the grid at each word, side by side from the first to the end token.
+    """Draws the attention over the grid at each word, side by side from the first to the end token.
 
     Args:
       captioner: The model.
-      grid: As for `write_samples`.
-      inputs: As for `write_samples`.
-      token_ids: As for `write_samples`.
+      grid: Height and width of the encoder's features.
+      inputs: Inputs of the captioner for N images.
+      token_ids: Caption of each image, int32 [N, T]: words, end token, padding.
 
     Returns:
       float32 [N, height, width of T grids, 1]: the brightest cell of each word is 1; None of a
       decoder without attention.
     """
-    memory = captioner.remember(inputs)
+    encoded = captioner.encode(inputs)
     before = tf.pad(token_ids[:, :-1], [[0, 0], [1, 0]], constant_values=START_ID)
-    _, weights = captioner.decoder(before, Memory(memory.state, memory.grid))
+    _, weights = captioner.decoder(before, EncodedImages(encoded.state, encoded.keys_values))
     if weights is None:
         return None
     maps = tf.reshape(weights, [*token_ids.shape, *grid])

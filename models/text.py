@@ -27,10 +27,10 @@ def tokenize(captions: tf.Tensor) -> tf.RaggedTensor:
     a character of a script without spaces (Chinese, Japanese, Thai, ...) is a word of its own.
 
     Args:
-      captions: string [N], UTF-8.
+      captions: Captions, string [N], UTF-8.
 
     Returns:
-      string [N, (words)].
+      Words of each caption, string [N, (words)].
     """
     # Needed while training only: a serving graph must not hold ops of TensorFlow Text.
     import tensorflow_text as tf_text
@@ -49,10 +49,10 @@ def detokenize(words: tf.Tensor) -> tf.Tensor:
     """Joins words to captions, without spaces in scripts that have none. Core ops only.
 
     Args:
-      words: string [..., T]; empty strings stand for nothing.
+      words: Words, string [..., T]; empty strings stand for nothing.
 
     Returns:
-      string [...].
+      Captions, string [...].
     """
     text = tf.strings.reduce_join(words, axis=-1, separator=" ")
     text = tf.strings.strip(tf.strings.regex_replace(text, " +", " "))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import keras
 
@@ -40,8 +41,8 @@ def run_fn(fn_args: FnArgs) -> None:
     where none or a part of it is, featurized examples of that encoder.
 
     Args:
-      fn_args: As TFX gives it; `custom_config["run"]` is a `RunConfig` as plain data, and
-        `hyperparameters`, where a Tuner found some, go over it.
+      fn_args: Arguments as TFX gives them; `custom_config["run"]` is a `RunConfig` as plain data,
+        and `hyperparameters`, where a Tuner found some, go over it.
 
     Raises:
       EncoderError: The encoder cannot be built, or built again when the model is exported.
@@ -96,12 +97,12 @@ def run_fn(fn_args: FnArgs) -> None:
 def initial_model(
     run: RunConfig, vocabulary: Vocabulary, replicas: Replicas
 ) -> tuple[Encoder, Captioner]:
-    """The model a training starts from, which the seed of the settings determines.
+    """Builds the model a training starts from, which the seed of the settings determines.
 
     Args:
       run: Settings of the training.
       vocabulary: Words of the captions.
-      replicas: That it will have.
+      replicas: Replicas that the model will have.
 
     Raises:
       ValueError: Settings that do not fit the vocabulary.
@@ -115,37 +116,43 @@ def initial_model(
         # Built even when frozen: weights that are missing must show now and not at the export, and
         # their hash is recorded.
         encoder = build_encoder(run.model.encoder)
-        captioner = build_captioner(run.model, encoder, vocabulary.size)
+        auxiliary_sources = len(run.trainer.source_mix.auxiliary)
+        captioner = build_captioner(run.model, encoder, vocabulary.size, auxiliary_sources)
     _start_from_word_vectors(captioner.decoder, run.model.decoder, vocabulary)
     return encoder, captioner
 
 
 def read_train_split(patterns: Sequence[str], run: RunConfig, encoder: Encoder) -> CaptionData:
-    """As `read_split`; images of home are repeated as the settings say.
+    """Reads the train split, in which the target is oversampled as the settings say.
+
+    Args:
+      patterns: File patterns of the split's examples.
+      run: Settings of the training.
+      encoder: The encoder of the settings.
 
     Raises:
-      ValueError: Examples that do not fit the model, or all of them are of foreign sources.
+      ValueError: Examples that do not fit the model, or all of them are of auxiliary sources.
     """
-    foreign = run.model.decoder.foreign_sources
-    train = read_split(patterns, run, encoder, run.trainer.home_share)
-    if foreign:
-        home, *others = train.images_of_sources(1 + len(foreign))
-        if not home:
+    train = read_split(patterns, run, encoder, oversample=True)
+    names = run.trainer.source_mix.auxiliary
+    if names:
+        target, *auxiliary = train.images_by_source
+        if not target:
             raise ValueError(
-                "`decoder.foreign_sources` must leave images of another source in the train split, "
-                "whose manner of captioning is learned. "
-                f"Received: {', '.join(foreign)}, which are all there are."
+                "`trainer.source_mix.auxiliary` must leave images of another source in the train "
+                "split, the target, whose style of captions is learned. "
+                f"Received: {', '.join(names)}, which are all there are."
             )
         logger.info(
-            "%d images of home; of foreign sources: %s",
-            home,
-            ", ".join(f"{count} of {name}" for name, count in zip(foreign, others, strict=True)),
+            "%d images of the target; of auxiliary sources: %s",
+            target,
+            ", ".join(f"{count} of {name}" for name, count in zip(names, auxiliary, strict=True)),
         )
     return train
 
 
 def read_split(
-    patterns: Sequence[str], run: RunConfig, encoder: Encoder, home_share: float = 0.0
+    patterns: Sequence[str], run: RunConfig, encoder: Encoder, *, oversample: bool = False
 ) -> CaptionData:
     """Reads what a training of these settings takes: pixels, or what the frozen part made of them.
 
@@ -153,19 +160,19 @@ def read_split(
       patterns: File patterns of the split's examples.
       run: Settings of the training.
       encoder: The encoder of the settings.
-      home_share: As for `CaptionData`.
+      oversample: Whether images of the target are repeated, as `trainer.source_mix` says.
 
     Raises:
       ValueError: Examples that do not fit the model.
     """
-    common: dict[str, Any] = {
-        "max_caption_length": run.text.max_caption_length,
-        "foreign_sources": run.model.decoder.foreign_sources,
-        "home_share": home_share,
-    }
+    mix, length = run.trainer.source_mix, run.text.max_caption_length
+    if not oversample:
+        mix = dataclasses.replace(mix, target_share=0.0)
     if encoder.frozen is None:
-        return read_pixels(patterns, size=encoder.input_size, **common)
-    return read_features(patterns, shape=encoder.frozen_shape, **common)
+        size = encoder.input_size
+        return read_pixels(patterns, size=size, max_caption_length=length, mix=mix)
+    shape = encoder.frozen_shape
+    return read_features(patterns, shape=shape, max_caption_length=length, mix=mix)
 
 
 def _start_from_word_vectors(

@@ -67,17 +67,17 @@ def make_train_step(
     scheduled_sampling: float = 0.0,
     steps: int = 1,
 ) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
-    """The compiled training step.
+    """Compiles the training step.
 
     Args:
       captioner: The model.
-      optimizer: Built for the model's trainable variables.
+      optimizer: Optimizer, built for the model's trainable variables.
       label_smoothing: Share of the target probability spread over the vocabulary.
-      batch_spec: Of the batches; sizes that vary are None in it, so the step is traced once.
-      replicas: Of the model; one if None.
-      scheduled_sampling: As in `TrainerConfig`.
-      steps: Of the whole training; it is after these that the share of the decoder's own words is
-        `scheduled_sampling`.
+      batch_spec: Shapes and types of the batches; sizes that vary are None in it, so the step is
+        traced once.
+      replicas: Replicas of the model; one if None.
+      scheduled_sampling: Probability of scheduled sampling at the end, as in `TrainerConfig`.
+      steps: Steps of the whole training, over which the probability rises.
 
     Returns:
       A function from the parts of a batch, one argument per replica of this process, to the sum of
@@ -85,14 +85,14 @@ def make_train_step(
     """
     replicas = replicas or Replicas()
 
-    def of(part: Batch) -> tuple[tf.Tensor, tf.Tensor]:
-        own_words = None
+    def replica_step(part: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+        probability = None
         if scheduled_sampling:
             passed = tf.cast(optimizer.iterations.value, tf.float32) / steps
-            own_words = scheduled_sampling * tf.minimum(passed, 1.0)
+            probability = scheduled_sampling * tf.minimum(passed, 1.0)
         with tf.GradientTape() as tape:
             loss_sum, tokens = captioner.cross_entropy(
-                part, label_smoothing, training=True, own_words=own_words
+                part, label_smoothing, training=True, sampling_probability=probability
             )
             tokens = add_up(tokens)
             loss = loss_sum / tokens
@@ -101,7 +101,7 @@ def make_train_step(
         return add_up(loss_sum), tokens
 
     def step(*parts: Batch) -> tuple[tf.Tensor, tf.Tensor]:
-        return replicas.run(of, parts)[0]
+        return replicas.run(replica_step, parts)[0]
 
     # Nothing here needs AutoGraph, and without it tracing is faster.
     return tf.function(step, input_signature=[batch_spec] * len(replicas.local), autograph=False)
@@ -109,6 +109,23 @@ def make_train_step(
 
 class CaptionerTraining:
     """Trains a captioner, from its beginning or from where it was interrupted.
+
+    Example:
+
+    ```python
+    training = CaptionerTraining(
+        captioner,
+        TrainerConfig(epochs=10),
+        train,
+        val,
+        vocabulary=vocabulary,
+        grid=encoder.grid,
+        checkpoint_dir="checkpoints/0123",
+        log_dir="logs",
+    )
+    progress = training.run()
+    print(progress.best_epoch, progress.best["val_cider_d"])
+    ```
 
     Args:
       captioner: The model; ends with the weights of its best epoch.
@@ -119,7 +136,7 @@ class CaptionerTraining:
       grid: Height and width of the encoder's features.
       checkpoint_dir: Folder of this training's checkpoint.
       log_dir: Folder for TensorBoard's event files and `history.json`.
-      replicas: Of the model; one if None.
+      replicas: Replicas of the model; one if None.
     """
 
     def __init__(
@@ -160,7 +177,7 @@ class CaptionerTraining:
         self._compile()
 
     def _make_optimizers(self) -> None:
-        """Those of both stages, and the list of their variables."""
+        """Makes the optimizers of both stages, and the list of their variables."""
         config, variables = self._config, self._captioner.trainable_variables
         with self._replicas.scope():
             steps = self._train.batches_per_epoch(config.batch_size)
@@ -203,9 +220,9 @@ class CaptionerTraining:
             return add_up(captioner.cross_entropy(part))
 
         def generate(inputs: tf.Tensor) -> tf.Tensor:
-            memory = captioner.remember(inputs)
-            found = beam_search(DecoderSteps(captioner.decoder), memory, decoding, vocabulary)
-            return found.token_ids[:, 0]
+            encoded = captioner.encode(inputs)
+            steps = DecoderSteps(captioner.decoder)
+            return beam_search(steps, encoded, decoding, vocabulary).token_ids[:, 0]
 
         spec, count = self._val.batch_spec, len(replicas.local)
         self._val_step = tf.function(
@@ -221,7 +238,7 @@ class CaptionerTraining:
 
     @property
     def _epochs(self) -> int:
-        """At the most."""
+        """Most epochs of both stages."""
         return self._config.epochs + self._config.self_critical.epochs
 
     def run(self) -> Progress:
@@ -235,10 +252,10 @@ class CaptionerTraining:
         while self._goes_on(progress):
             self._replicas.diversify(seeds)
             if progress.first_stage_epochs is None:
-                entry = self._epoch_by_teacher(progress.epoch)
+                entry = self._teacher_forcing_epoch(progress.epoch)
                 optimizer = self._optimizer
             else:
-                entry = self._epoch_by_reward(progress.epoch)
+                entry = self._self_critical_epoch(progress.epoch)
                 optimizer = self._second_optimizer
             learned = [tf.identity(weight) for weight in self._weights]
             self._take_average(optimizer)
@@ -290,7 +307,7 @@ class CaptionerTraining:
         """Sets the trainable weights to their moving average, where one is kept."""
         optimizer.finalize_variable_values(self._captioner.trainable_variables)
 
-    def _epoch_by_teacher(self, epoch: int) -> dict[str, float]:
+    def _teacher_forcing_epoch(self, epoch: int) -> dict[str, float]:
         """Trains epoch number `epoch` (from 0) by teacher forcing."""
         config = self._config
         steps = self._train.batches_per_epoch(config.batch_size)
@@ -303,13 +320,13 @@ class CaptionerTraining:
             meter, rate, self._train.captions_per_epoch
         )
 
-    def _epoch_by_reward(self, epoch: int) -> dict[str, float]:
-        """Trains epoch number `epoch` (from 0) by the rewards of drawn captions."""
+    def _self_critical_epoch(self, epoch: int) -> dict[str, float]:
+        """Trains epoch number `epoch` (from 0) by the rewards of sampled captions."""
         config = self._config
         captions = self._train.num_images * config.self_critical.samples
         steps = self._train.batches_per_epoch(config.batch_size)
         rewards = Meter(epoch, self._epochs, steps, captions, label="reward")
-        # Rewards stay finite when the loss does not: they are of words, and any may be drawn.
+        # Rewards stay finite when the loss does not: any words may be sampled, and have one.
         losses = Meter(epoch, self._epochs, 0, captions)
         data = self._train.epoch(config.batch_size, shuffle=(config.seed, epoch))
         for step, parts in enumerate(self._replicas.parts(data)):
@@ -336,8 +353,8 @@ class CaptionerTraining:
         references: list[np.ndarray] = []
         for parts in self._replicas.parts(self._val.epoch(self._config.batch_size)):
             meter.add(*self._val_step(*parts))
-            drawn = self._generate(*(part["inputs"] for part in parts))
-            for part, token_ids in zip(parts, drawn, strict=True):
+            captions = self._generate(*(part["inputs"] for part in parts))
+            for part, token_ids in zip(parts, captions, strict=True):
                 images = part["images"].numpy()
                 if not generated:
                     self._show(epoch, part, token_ids)

@@ -38,8 +38,9 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     """Prepares the search for the hyper-parameters of one captioning model.
 
     Args:
-      fn_args: As TFX gives it; examples as for `models.trainer.run_fn`. `custom_config["run"]` is a
-        `RunConfig` and `custom_config["tuner"]` a `TunerConfig`, as plain data.
+      fn_args: Arguments as TFX gives them; examples as for `models.trainer.run_fn`.
+        `custom_config["run"]` is a `RunConfig` and `custom_config["tuner"]` a `TunerConfig`, as
+        plain data.
 
     Returns:
       The search, and the data that each of its trials takes.
@@ -72,11 +73,11 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
 
 
 def search_space(run: RunConfig, settings: TunerConfig) -> keras_tuner.HyperParameters:
-    """What may be drawn for each hyper-parameter: a range around the value of the run.
+    """Makes the search space: for each hyper-parameter a range around the value of the run.
 
     Args:
-      run: The settings whose values are the defaults.
-      settings: Which hyper-parameters are searched.
+      run: Settings whose values are the defaults.
+      settings: Settings of the search, which name the hyper-parameters.
     """
     space = keras_tuner.HyperParameters()
     for name in settings.hyperparameters:
@@ -138,12 +139,28 @@ class CaptionerTuner(base_tuner.BaseTuner):
     Trials run one after the other, on one device. An interrupted search, started again in the same
     place, goes on in the middle of the training it was in.
 
+    Example:
+
+    ```python
+    tuner = CaptionerTuner(
+        run,
+        TunerConfig(trials=20),
+        vocabulary,
+        folder="checkpoints",
+        name="search",
+        log_dir="logs",
+    )
+    tuner.search(train=train, val=val)
+    [best] = tuner.get_best_hyperparameters()
+    run = with_hyperparameters(run, best.get_config())
+    ```
+
     Args:
       run: Settings of the training.
-      settings: Of the search.
+      settings: Settings of the search.
       vocabulary: Words of the captions.
-      folder: Where an interrupted search is kept; any path of tf.io.gfile.
-      name: Of this search, within `folder`.
+      folder: Folder in which an interrupted search is kept; any path of tf.io.gfile.
+      name: Name of this search within `folder`.
       log_dir: Folder for event files and histories of the trials.
     """
 
@@ -176,7 +193,7 @@ class CaptionerTuner(base_tuner.BaseTuner):
         """Trains with the hyper-parameters of a trial.
 
         Args:
-          trial: The trial.
+          trial: Trial with its hyper-parameters.
           train: Captions to learn.
           val: Captions that the trial is judged by.
 
@@ -247,7 +264,7 @@ class CaptionerTuner(base_tuner.BaseTuner):
         """Logs the best trials; what it overrides would make the folder of the search anew.
 
         Args:
-          num_trials: How many.
+          num_trials: Number of trials.
         """
         for trial in self.oracle.get_best_trials(num_trials):
             if trial.status == TrialStatus.COMPLETED:

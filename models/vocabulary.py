@@ -1,4 +1,4 @@
-"""The words behind the ids."""
+"""The vocabulary: token ids and their words."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ VOCABULARY_NAME = "caption_vocabulary"
 class Vocabulary:
     """Special tokens, then words by falling frequency in the train split.
 
+    >>> vocabulary = Vocabulary((*SPECIAL_TOKENS, "a", "dog"))
+    >>> vocabulary.size
+    6
+    >>> vocabulary.ids(["dog", "cat"])
+    (5,)
+
     Attributes:
       tokens: Token of each id.
     """
@@ -35,19 +41,19 @@ class Vocabulary:
         return hashlib.sha256("\n".join(self.tokens).encode()).hexdigest()
 
     def words(self, ids: tf.Tensor) -> tf.Tensor:
-        """The words of ids, in the graph; special tokens become empty strings.
+        """Looks up the words of ids, in the graph; special tokens become empty strings.
 
         Args:
           ids: Integer tensor of any shape.
 
         Returns:
-          string tensor of the same shape.
+          Words, string tensor of the same shape.
         """
         words = ("",) * len(SPECIAL_TOKENS) + self.tokens[len(SPECIAL_TOKENS) :]
         return tf.gather(tf.constant(words), ids)
 
     def ids(self, words: Iterable[str]) -> tuple[int, ...]:
-        """The ids of those words that are in the vocabulary.
+        """Looks up the ids of those words that are in the vocabulary.
 
         Args:
           words: Words as they are in prepared captions.

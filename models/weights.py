@@ -111,7 +111,8 @@ def load_trained(folder: str, vocabulary: Vocabulary) -> TrainedModel:
     run = parse(RunConfig, description["run"])
     _check_vocabulary(vocabulary, description["vocabulary"], folder)
     encoder = _rebuild_encoder(run.model.encoder, description["encoder"]["weights_sha256"], folder)
-    captioner = build_captioner(run.model, encoder, vocabulary.size)
+    auxiliary_sources = len(run.trainer.source_mix.auxiliary)
+    captioner = build_captioner(run.model, encoder, vocabulary.size, auxiliary_sources)
     with tempfile.TemporaryDirectory() as local:
         path = Path(local, WEIGHTS_NAME)
         tf.io.gfile.copy(f"{folder}/{WEIGHTS_NAME}", str(path))

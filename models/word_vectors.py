@@ -16,9 +16,9 @@ def read_word_vectors(path: str, words: Collection[str], max_width: int) -> dict
     first line of word2vec's text form, two numbers, is passed over.
 
     Args:
-      path: Any path of tf.io.gfile; one that ends in `.gz` is unpacked.
-      words: The words wanted; others are skipped without being parsed.
-      max_width: Numbers a vector may have at the most.
+      path: File of word vectors, any path of tf.io.gfile; one that ends in `.gz` is unpacked.
+      words: Words to read; others are skipped without being parsed.
+      max_width: Largest number of dimensions of a vector.
 
     Returns:
       float32 [d] by word, for those of the words that the file has.

@@ -19,15 +19,15 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 _GRU_ORDER = (1, 0, 2)
 
 
-class Memory(NamedTuple):
+class EncodedImages(NamedTuple):
     """Initial state, each [N, units], and keys and values of the grid, [N, positions, units]."""
 
     state: tuple[Tensor, ...]
-    grid: tuple[Tensor, ...]
+    keys_values: tuple[Tensor, ...]
 
-    def of(self, rows: Tensor) -> Memory:
-        """The memory of some rows."""
-        return Memory(*(tuple(part[rows] for part in parts) for parts in self))
+    def select(self, rows: Tensor) -> EncodedImages:
+        """Selects images by their rows."""
+        return EncodedImages(*(tuple(part[rows] for part in parts) for parts in self))
 
 
 class Decoder(nn.Module):
@@ -64,8 +64,8 @@ class Decoder(nn.Module):
         for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
             setattr(self.cell, name, getattr(self.recurrent, f"{name}_l0"))
 
-    def remember(self, features: Tensor) -> Memory:
-        """Prepares images: features [N, positions, channels]."""
+    def encode_features(self, features: Tensor) -> EncodedImages:
+        """Projects the features of images, [N, positions, channels]."""
         if self.kind == "none":
             features = features.mean(1, keepdim=True)
         normal = functional.layer_norm(features, features.shape[-1:], eps=1e-3)
@@ -73,16 +73,16 @@ class Decoder(nn.Module):
         mean = grid.mean(1)
         state = tuple(torch.tanh(layer(mean)) for layer in self.initial)
         if self.kind == "none":
-            return Memory(state, ())
-        return Memory(state, (self.key(grid), self.value(grid)))
+            return EncodedImages(state, ())
+        return EncodedImages(state, (self.key(grid), self.value(grid)))
 
-    def forward(self, token_ids: Tensor, lengths: Tensor, memory: Memory) -> Tensor:
+    def forward(self, token_ids: Tensor, lengths: Tensor, encoded: EncodedImages) -> Tensor:
         """Hidden states of whole captions, [R, T, units (* 2)], for `logits`."""
         words = self.dropout(self._embed(token_ids))
         packed = pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
-        state = tuple(part[None] for part in memory.state)
+        state = tuple(part[None] for part in encoded.state)
         outputs, _ = self.recurrent(packed, state if self.is_lstm else state[0])
-        return self._look(pad_packed_sequence(outputs, batch_first=True)[0], memory.grid)
+        return self._look(pad_packed_sequence(outputs, batch_first=True)[0], encoded.keys_values)
 
     def step(
         self, last: Tensor, state: tuple[Tensor, ...], grid: tuple[Tensor, ...]

@@ -1,6 +1,6 @@
 """Beam search with the decoder in PyTorch, one image at a time and batched.
 
-Started by `bench.decoding`; answers with seconds and the captions found.
+Started by `bench.decoding`; answers with seconds and captions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bench.pytorch.decoder import Decoder
 from bench.pytorch.process import serve
 
 START, END = 1, 2
-NEVER = [0, 1, 3]
+SUPPRESSED_IDS = [0, 1, 3]
 NOTHING = -float("inf")
 
 
@@ -32,12 +32,14 @@ def main() -> None:
         start, cpu = time.perf_counter(), time.process_time()
         with torch.inference_mode():
             if way == "one by one":
-                found = [_caption_one(decoder, image, settings) for image in features[:number]]
+                captions = [_caption_one(decoder, image, settings) for image in features[:number]]
             else:
                 parts = features[:number].split(settings["batch_size"])
-                found = [row for part in parts for row in _caption_batch(decoder, part, settings)]
+                captions = [
+                    row for part in parts for row in _caption_batch(decoder, part, settings)
+                ]
         seconds = [time.perf_counter() - start, time.process_time() - cpu]
-        return {"seconds": seconds, "captions": found}
+        return {"seconds": seconds, "captions": captions}
 
     serve(caption)
 
@@ -45,15 +47,15 @@ def main() -> None:
 def _caption_one(decoder: Decoder, features: Tensor, settings: dict) -> list[int]:
     """Beam search as in the common tutorials: finished captions leave the beam, which shrinks."""
     size, longest = settings["beam_size"], settings["max_length"]
-    memory = decoder.remember(features[None].float())
-    state = tuple(part[:, None].expand(-1, size, -1) for part in memory.state)
+    encoded = decoder.encode_features(features[None].float())
+    state = tuple(part[:, None].expand(-1, size, -1) for part in encoded.state)
     beam = torch.full([size, 1], START)
     totals = torch.tensor([0.0] + [NOTHING] * (size - 1))
     finished: list[tuple[float, list[int]]] = []
     for step in range(longest + 1):
-        logits, state = decoder.step(beam[None, :, -1], state, memory.grid)
+        logits, state = decoder.step(beam[None, :, -1], state, encoded.keys_values)
         scores = torch.log_softmax(logits[0], -1)
-        scores[:, NEVER] = NOTHING
+        scores[:, SUPPRESSED_IDS] = NOTHING
         scores[torch.arange(len(beam)), beam[:, -1]] = NOTHING
         if step == 0:
             scores[:, END] = NOTHING
@@ -84,17 +86,17 @@ def _caption_batch(decoder: Decoder, features: Tensor, settings: dict) -> list[l
     """All images at once; a finished hypothesis can only be followed by its end again."""
     size, longest = settings["beam_size"], settings["max_length"]
     images = len(features)
-    memory = decoder.remember(features.float())
-    state = tuple(part[:, None].expand(-1, size, -1) for part in memory.state)
+    encoded = decoder.encode_features(features.float())
+    state = tuple(part[:, None].expand(-1, size, -1) for part in encoded.state)
     tokens = torch.full([images, size, 1], START)
     totals = torch.tensor([0.0] + [NOTHING] * (size - 1)).repeat(images, 1)
     lengths = torch.zeros(images, size)
     row = torch.arange(images)[:, None]
     for step in range(longest + 1):
         last = tokens[..., -1]
-        logits, state = decoder.step(last, state, memory.grid)
+        logits, state = decoder.step(last, state, encoded.keys_values)
         scores = torch.log_softmax(logits, -1)
-        scores[..., NEVER] = NOTHING
+        scores[..., SUPPRESSED_IDS] = NOTHING
         scores.scatter_(-1, last[..., None], NOTHING)
         if step == 0:
             scores[..., END] = NOTHING

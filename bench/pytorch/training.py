@@ -69,8 +69,8 @@ class _Trainer:
         targets = token_ids[:, 1:]
         low = torch.autocast("cpu", torch.bfloat16) if dtype == "bfloat16" else None
         with low or contextlib.nullcontext():
-            memory = self.decoder.remember(features.float()).of(of_row)
-            hidden = self.decoder(token_ids[:, :-1], lengths, memory)
+            encoded = self.decoder.encode_features(features.float()).select(of_row)
+            hidden = self.decoder(token_ids[:, :-1], lengths, encoded)
             is_token = targets != 0
             logits = self.decoder.logits(hidden[is_token])
         loss = functional.cross_entropy(

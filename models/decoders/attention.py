@@ -4,7 +4,7 @@ Both kinds share one interface: `project` prepares the grid once per image, `pro
 queries, and `call` takes any number of them at a time. All words of a caption are attended in one
 call while training; while decoding, all hypotheses of an image are.
 
-`dtype` is that of the factors of matrix products, see `models.decoders.products`.
+`dtype` is the type of the factors of matrix products, see `models.decoders.products`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,16 @@ from tfx_captioner.models.decoders.products import dense, matmul
 
 
 class GridAttention(keras.layers.Layer):
-    """What all kinds of attention over a grid have in common: keys, values and queries.
+    """Keys, values and queries, which all kinds of attention over a grid have in common.
+
+    Example:
+
+    ```python
+    attention = DotProductAttention(units=512, num_heads=4)
+    attention.build((None, None, 512), (None, None, 512))
+    keys, values = attention.project(grid)  # [N, positions, 512]
+    context, weights = attention(attention.project_query(outputs), keys, values)
+    ```
 
     Args:
       units: Width of keys, values, queries and context.
@@ -48,17 +57,16 @@ class GridAttention(keras.layers.Layer):
     def call(
         self, projected: Any, keys: Any, values: Any, dtype: str = "float32"
     ) -> tuple[Any, Any]:
-        """Context and weights.
+        """Attends the grid.
 
         Args:
-          projected: Queries of `project_query`, [N, T, units].
-          keys: Of `project`.
-          values: Of `project`.
-          dtype: Of the factors of matrix products.
+          projected: Queries from `project_query`, [N, T, units].
+          keys: Keys from `project`.
+          values: Values from `project`.
+          dtype: Type of the factors of matrix products.
 
         Returns:
-          Context, [N, T, units], and weights over the grid, [N, T, positions]; of several heads,
-          their mean.
+          Context, [N, T, units], and weights over the grid, [N, T, positions], averaged over heads.
         """
         raise NotImplementedError
 

@@ -25,14 +25,18 @@ Gates = Callable[[tf.Tensor, tf.Tensor, State], State]
 
 
 class Packing(NamedTuple):
-    """Where the positions of padded rows are when only real ones are kept, step after step.
+    """Layout of padded rows from which the padding is taken out, step after step.
+
+    >>> packing = make_packing(lengths=tf.constant([1, 3]), steps=tf.constant(3))
+    >>> packing.pack(tf.constant([[10, 0, 0], [20, 21, 22]])).numpy()
+    array([20, 10, 21, 22], dtype=int32)
 
     Attributes:
-      order: int32 [R], the rows by falling length.
-      counts: int32 [T], rows longer than each step.
-      starts: int32 [T], positions before each step.
-      indices: int32 [P, 2], row and step of each packed position.
-      shape: int32 [2], R and T.
+      order: Rows by falling length, int32 [R].
+      counts: Number of rows longer than each step, int32 [T].
+      starts: Number of positions before each step, int32 [T].
+      indices: Row and step of each packed position, int32 [P, 2].
+      shape: R and T, int32 [2].
     """
 
     order: tf.Tensor
@@ -42,11 +46,25 @@ class Packing(NamedTuple):
     shape: tf.Tensor
 
     def pack(self, padded: tf.Tensor) -> tf.Tensor:
-        """[R, T, ...] to [P, ...]."""
+        """Takes the padding out.
+
+        Args:
+          padded: Padded rows, [R, T, ...].
+
+        Returns:
+          Positions in packed order, [P, ...].
+        """
         return tf.gather_nd(padded, self.indices)
 
     def unpack(self, packed: tf.Tensor) -> tf.Tensor:
-        """[P, width] to [R, T, width], zero on padding."""
+        """Puts padding in again.
+
+        Args:
+          packed: Positions in packed order, [P, width].
+
+        Returns:
+          Padded rows, [R, T, width], zero on padding.
+        """
         shape = tf.concat([self.shape, tf.shape(packed)[1:]], 0)
         padded = tf.scatter_nd(self.indices, packed, shape)
         padded.set_shape([None, None, packed.shape[-1]])
@@ -54,11 +72,11 @@ class Packing(NamedTuple):
 
 
 def make_packing(lengths: tf.Tensor, steps: tf.Tensor) -> Packing:
-    """The packing of rows of some lengths.
+    """Makes the packing of rows of some lengths.
 
     Args:
-      lengths: int32 [R].
-      steps: int32 scalar T, at least the greatest length.
+      lengths: Length of each row, int32 [R].
+      steps: Number of steps T, int32 scalar, at least the greatest length.
     """
     order = tf.argsort(lengths, direction="DESCENDING", stable=True)
     is_real = tf.range(steps)[:, None] < tf.gather(lengths, order)
@@ -86,15 +104,15 @@ def run_packed(
 
     Args:
       cell: A built Keras cell with default activations; its weights are used.
-      inputs: float [P, width], packed.
+      inputs: Packed inputs, float [P, width].
       state: Initial state, each [R, units].
-      packing: Of the rows; the first step holds all of them or none of a row is read.
-      dtype: Of the factors of matrix products, see `models.decoders.products`.
+      packing: Packing of the rows; the first step holds all of them or none of a row is read.
+      dtype: Type of the factors of matrix products, see `models.decoders.products`.
       training: Whether the gradient is the one made here, which is fast, or TensorFlow's own:
         a graph that is exported shall hold no gradient that is written by hand.
 
     Returns:
-      float [P, units], packed.
+      Packed outputs, float [P, units].
     """
     projected = matmul(inputs, tf.convert_to_tensor(cell.kernel), dtype)
     bias = tf.convert_to_tensor(cell.bias)

@@ -15,28 +15,28 @@ from keras import ops
 
 
 def matmul(one: Any, other: Any, dtype: str = "float32", **transposed: bool) -> Any:
-    """The product as float32.
+    """Multiplies matrices; the product is float32.
 
     Args:
-      one: float32 [..., M, K].
-      other: float32 [..., K, N].
+      one: First factor, float32 [..., M, K].
+      other: Second factor, float32 [..., K, N].
       dtype: Type of the factors while they are multiplied.
-      **transposed: `transpose_a`, `transpose_b`, as of `tf.matmul`.
+      **transposed: Options `transpose_a` and `transpose_b` of `tf.matmul`.
     """
     product = tf.matmul(tf.cast(one, dtype), tf.cast(other, dtype), **transposed)
     return tf.cast(product, tf.float32)
 
 
 def dense(layer: keras.layers.Dense, inputs: Any, dtype: str = "float32") -> Any:
-    """A Dense layer over [..., width], as one product of two matrices.
+    """Applies a Dense layer over [..., width] as one product of two matrices.
 
-    Of a product with a batch of matrices TensorFlow makes the gradient of the weights once for
+    Where one factor is a batch of matrices, TensorFlow makes the gradient of the weights once for
     each of them before it adds them up, which took half of a training step.
 
     Args:
       layer: A built layer.
-      inputs: float32 [..., width].
-      dtype: As for `matmul`.
+      inputs: Inputs, float32 [..., width].
+      dtype: Type of the factors while they are multiplied.
     """
     shape = ops.shape(inputs)
     outputs = matmul(ops.reshape(inputs, (-1, inputs.shape[-1])), layer.kernel, dtype)

@@ -17,25 +17,25 @@ from tfx_captioner.models.decoders.packed import make_packing, run_packed
 from tfx_captioner.models.decoders.products import dense, matmul
 
 
-class Memory(NamedTuple):
-    """What a decoder keeps of an image; made once per image.
+class EncodedImages(NamedTuple):
+    """N images as the decoder reads them; made once per image, whatever the number of captions.
 
     Attributes:
       state: Initial recurrent state, a tuple of [N, units].
-      grid: Keys and values of the attention over the grid; empty without attention.
-      concepts: Logits of each word being said of the image, one [N, vocabulary_size]; empty without
-        concepts.
-      source: Number of the foreign source of each image while training, one int [N]; empty if all
-        are home.
+      keys_values: Keys and values of the attention over the feature grid; empty without attention.
+      concepts: Logits of each word being in a caption of the image, one [N, vocabulary_size]; empty
+        without concepts.
+      source: Data set of each image while training, one int [N], as for
+        `RecurrentDecoder.encode_features`; empty if all are of the target.
     """
 
     state: tuple[Any, ...]
-    grid: tuple[Any, ...]
+    keys_values: tuple[Any, ...]
     concepts: tuple[Any, ...] = ()
     source: tuple[Any, ...] = ()
 
 
-# Where a foreign source has a vector.
+# What an auxiliary source has an embedding for.
 _IMAGE, _WORD, _OUTPUT = range(3)
 
 
@@ -49,6 +49,22 @@ class RecurrentDecoder(keras.layers.Layer):
     recurrence, a whole caption runs through the recurrent layer first and is attended in one
     matrix product while training.
 
+    Example:
+
+    ```python
+    decoder = RecurrentDecoder(vocabulary_size=5000, cell="lstm", attention="additive")
+    decoder.build((None, None), (None, 49, 2048))
+    encoded = decoder.encode_features(features)  # [N, 49, 2048]
+
+    # Training: one caption per image, int [N, T].
+    hidden, attention = decoder(token_ids, encoded)
+    logits = decoder.logits(hidden)
+
+    # Decoding: the next word of K hypotheses per image, int [N, K].
+    state = tuple(tf.repeat(part[:, None], K, axis=1) for part in encoded.state)
+    logits, state = decoder.step(last, state, encoded, decoder.output_weights())
+    ```
+
     Args:
       vocabulary_size: Number of token ids.
       cell: "lstm" or "gru".
@@ -60,13 +76,13 @@ class RecurrentDecoder(keras.layers.Layer):
         counts; words such as "of" need nothing of it (Xu et al., 2015, section 4.2.1,
         https://arxiv.org/abs/1502.03044). Attention weights still sum to one.
       layer_norm: Whether recurrent output and context are normalised before the output layers.
-      concepts: Weight of the concept loss. Where it is positive, a linear layer tells from the mean
-        features which words are said of the image at all, in any order (as in Fang et al., 2015,
-        https://arxiv.org/abs/1411.4952), and its logits, scaled by a learned factor, are added to
-        those of each word: the short road from what is seen to what is said.
-      foreign_sources: Number of data sets whose captions are written in another manner than those
-        that are wanted. Each has vectors of its own that are added to the image, to every word and
-        to every output while training; where no source is told, nothing is added.
+      concepts: Weight of the concept loss. Where it is positive, a linear layer predicts from the
+        mean features which words the captions of the image hold, in any order (as in Fang et al.,
+        2015, https://arxiv.org/abs/1411.4952), and its logits, scaled by a learned factor, are
+        added to those of each word: the short way from image to word.
+      auxiliary_sources: Number of auxiliary data sets, see `models.config.SourceMix`. Each has
+        embeddings of its own that are added to the image, to every word and to every output while
+        training; where no source is given, nothing is added.
       tie_embeddings: Whether the output weights are the word embeddings.
       dropout: Share of features, word embeddings and outputs dropped while training.
     """
@@ -82,7 +98,7 @@ class RecurrentDecoder(keras.layers.Layer):
         gate: bool = False,
         layer_norm: bool = False,
         concepts: float = 0.0,
-        foreign_sources: int = 0,
+        auxiliary_sources: int = 0,
         tie_embeddings: bool = True,
         dropout: float = 0.5,
         **kwargs: Any,
@@ -97,10 +113,10 @@ class RecurrentDecoder(keras.layers.Layer):
         self.gate = gate
         self.layer_norm = layer_norm
         self.concepts = concepts
-        self.foreign_sources = foreign_sources
+        self.auxiliary_sources = auxiliary_sources
         self.tie_embeddings = tie_embeddings
         self.dropout = dropout
-        # Of the factors of matrix products while training; `CaptionerTraining` sets it.
+        # Type of the factors of matrix products while training; `CaptionerTraining` sets it.
         self.training_dtype = "float32"
 
         # Scale and offset would be absorbed by the projection, and their gradients cost a third.
@@ -108,7 +124,7 @@ class RecurrentDecoder(keras.layers.Layer):
             center=False, scale=False, name="feature_norm"
         )
         self.feature_projection = keras.layers.Dense(units, activation="relu", name="features")
-        # Of unit variance once scaled as input, and of unit norm as output weights (Vaswani et al.,
+        # Unit variance once scaled as input, and unit norm as output weights (Vaswani et al.,
         # 2017, section 3.4). With the far smaller default the first epochs learn next to nothing.
         self.embedding = keras.layers.Embedding(
             vocabulary_size,
@@ -139,7 +155,7 @@ class RecurrentDecoder(keras.layers.Layer):
             embedding_dim, activation="tanh", name="output_projection"
         )
         self.concept_layer = (
-            # Nearly all words are not said of an image.
+            # The captions of an image hold next to none of the words.
             keras.layers.Dense(
                 vocabulary_size,
                 bias_initializer=keras.initializers.Constant(-5.0),
@@ -156,12 +172,15 @@ class RecurrentDecoder(keras.layers.Layer):
         self.output_dropout = keras.layers.Dropout(dropout, name="output_dropout")
 
     @classmethod
-    def from_settings(cls, config: DecoderConfig, vocabulary_size: int) -> RecurrentDecoder:
-        """A decoder as configured.
+    def from_settings(
+        cls, config: DecoderConfig, vocabulary_size: int, auxiliary_sources: int = 0
+    ) -> RecurrentDecoder:
+        """Makes a decoder as configured.
 
         Args:
           config: The settings.
           vocabulary_size: Number of token ids.
+          auxiliary_sources: Number of auxiliary data sets.
         """
         return cls(
             vocabulary_size=vocabulary_size,
@@ -173,7 +192,7 @@ class RecurrentDecoder(keras.layers.Layer):
             gate=config.gate,
             layer_norm=config.layer_norm,
             concepts=config.concepts,
-            foreign_sources=len(config.foreign_sources),
+            auxiliary_sources=auxiliary_sources,
             tie_embeddings=config.tie_embeddings,
             dropout=config.dropout,
             name="decoder",
@@ -208,10 +227,12 @@ class RecurrentDecoder(keras.layers.Layer):
             self.output_bias = self.add_weight(
                 shape=(self.vocabulary_size,), initializer="zeros", name="output_bias"
             )
-        if self.foreign_sources:
-            self.of_source = [
+        if self.auxiliary_sources:
+            self.source_embeddings = [
                 self.add_weight(
-                    shape=(self.foreign_sources, width), initializer="zeros", name=f"source_{name}"
+                    shape=(self.auxiliary_sources, width),
+                    initializer="zeros",
+                    name=f"source_{name}",
                 )
                 for name, width in (
                     ("image", self.units),
@@ -228,7 +249,7 @@ class RecurrentDecoder(keras.layers.Layer):
         embeddings start with; further dimensions and other words keep what they have.
 
         Args:
-          vectors: float [d] by token id, with d at most `embedding_dim`.
+          vectors: Word vector, float [d], by token id; d is at most `embedding_dim`.
         """
         table = self.embedding.embeddings.numpy()
         ids = sorted(vectors)
@@ -239,13 +260,15 @@ class RecurrentDecoder(keras.layers.Layer):
         table[ids, :width] = known
         self.embedding.embeddings.assign(table)
 
-    def remember(self, features: Any, source: Any = None, training: bool = False) -> Memory:
-        """Prepares images for decoding.
+    def encode_features(
+        self, features: Any, source: Any = None, training: bool = False
+    ) -> EncodedImages:
+        """Projects the features of images to what the decoder reads.
 
         Args:
-          features: float [N, positions, channels].
-          source: int [N], from 1 for the foreign source of each image, 0 for home; None if all are
-            home.
+          features: Features of the encoder, float [N, positions, channels].
+          source: Data set of each image, int [N]: 0 for the target, from 1 for an auxiliary one;
+            None if all are of the target.
           training: Whether dropout is on.
         """
         if self.grid_attention is None:
@@ -254,24 +277,26 @@ class RecurrentDecoder(keras.layers.Layer):
         dtype = self._dtype_of_products(training)
         grid = dense(self.feature_projection, self.feature_norm(features), dtype)
         grid = self.feature_dropout(grid, training=training)
-        foreign = () if source is None or not self.foreign_sources else (source,)
-        mean = self._add_source(ops.mean(grid, axis=1), _IMAGE, foreign)
+        sources = () if source is None or not self.auxiliary_sources else (source,)
+        mean = self._add_source(ops.mean(grid, axis=1), _IMAGE, sources)
         state = tuple(layer(mean) for layer in self.initial_state)
-        keys_and_values: tuple[Any, ...] = ()
+        keys_values: tuple[Any, ...] = ()
         if self.grid_attention is not None:
-            keys_and_values = tuple(self.grid_attention.project(grid, dtype))
+            keys_values = tuple(self.grid_attention.project(grid, dtype))
         concepts: tuple[Any, ...] = ()
         if self.concept_layer is not None:
             concepts = (dense(self.concept_layer, mean, dtype),)
-        return Memory(state, keys_and_values, concepts, foreign)
+        return EncodedImages(state, keys_values, concepts, sources)
 
-    def call(self, token_ids: Any, memory: Memory, training: bool = False) -> tuple[Any, Any]:
+    def call(
+        self, token_ids: Any, encoded: EncodedImages, training: bool = False
+    ) -> tuple[Any, Any]:
         """Teacher forcing: all words of all captions at once.
 
         Args:
-          token_ids: int [R, T], start first. What follows the end of a caption has no influence on
-            what comes before it, so padding needs no mask.
-          memory: Of the image of each row, leading dimension R.
+          token_ids: Captions, int [R, T], start first. What follows the end of a caption has no
+            influence on what comes before it, so padding needs no mask.
+          encoded: The image of each caption, leading dimension R.
           training: Whether dropout is on.
 
         Returns:
@@ -280,26 +305,26 @@ class RecurrentDecoder(keras.layers.Layer):
           nothing on padding.
         """
         dtype = self._dtype_of_products(training)
-        # To every word the source of its row.
+        # The source of each word is that of its caption.
         source = tuple(
-            ops.broadcast_to(part[:, None], ops.shape(token_ids)) for part in memory.source
+            ops.broadcast_to(part[:, None], ops.shape(token_ids)) for part in encoded.source
         )
         if training and tf.config.list_logical_devices("GPU"):
             # cuDNN's kernel is faster than anything step by step, padding or not. It is kept out
             # of graphs that are exported: they have to run without a GPU too.
             words = self._add_source(self._embed(token_ids), _WORD, source)
             words = self.embedding_dropout(words, training=True)
-            outputs = self.recurrent(words, initial_state=list(memory.state), training=True)
-            return self._look(outputs, self._query(outputs, dtype), memory.grid, dtype)
+            outputs = self.recurrent(words, initial_state=list(encoded.state), training=True)
+            return self._attend(outputs, self._query(outputs, dtype), encoded.keys_values, dtype)
         is_token = ops.cast(ops.not_equal(token_ids, PAD_ID), "int32")
         packing = make_packing(ops.sum(is_token, axis=1), ops.shape(token_ids)[1])
         words = self._embed(packing.pack(token_ids))
         words = self._add_source(words, _WORD, tuple(packing.pack(part) for part in source))
         words = self.embedding_dropout(words, training=training)
-        packed = run_packed(self.recurrent.cell, words, memory.state, packing, dtype, training)
+        packed = run_packed(self.recurrent.cell, words, encoded.state, packing, dtype, training)
         query = self._query(packed, dtype)
         query = None if query is None else packing.unpack(query)
-        return self._look(packing.unpack(packed), query, memory.grid, dtype)
+        return self._attend(packing.unpack(packed), query, encoded.keys_values, dtype)
 
     def output_weights(self) -> Any:
         """Weights of the output layer, float [embedding_dim, vocabulary_size], for `step`.
@@ -315,16 +340,16 @@ class RecurrentDecoder(keras.layers.Layer):
         self,
         token_ids: Any,
         state: tuple[Any, ...],
-        memory: Memory,
+        encoded: EncodedImages,
         output_weights: Any,
     ) -> tuple[Any, tuple[Any, ...]]:
-        """One word of every hypothesis of every image.
+        """Scores the next word of every hypothesis of every image.
 
         Args:
-          token_ids: int [N, K], the last words.
+          token_ids: Last word of each hypothesis, int [N, K].
           state: Recurrent state, a tuple of [N, K, units].
-          memory: Of the N images; its state is that before the first word.
-          output_weights: What the method of that name gives.
+          encoded: The N images; its state is that before the first word.
+          output_weights: Weights from the method of that name.
 
         Returns:
           Pair of logits, float [N, K, vocabulary_size], and the new state.
@@ -335,8 +360,8 @@ class RecurrentDecoder(keras.layers.Layer):
         output, new_state = self.recurrent.cell(words, flat)
         shape = (batch, beams, self.units)
         output = ops.reshape(output, shape)
-        hidden, _ = self._look(output, self._query(output), memory.grid)
-        concepts = tuple(part[:, None] for part in memory.concepts)
+        hidden, _ = self._attend(output, self._query(output), encoded.keys_values)
+        concepts = tuple(part[:, None] for part in encoded.concepts)
         logits = self.logits(hidden, concepts, output_weights=output_weights)
         return logits, tuple(ops.reshape(part, shape) for part in new_state)
 
@@ -351,11 +376,12 @@ class RecurrentDecoder(keras.layers.Layer):
         """Scores of the next word, float [..., vocabulary_size].
 
         Args:
-          hidden: float [..., hidden width].
-          concepts: `Memory.concepts` of the image of each hidden state, [..., vocabulary_size].
-          source: `Memory.source` of the image of each hidden state, [...].
+          hidden: Hidden states of `call`, float [..., hidden width].
+          concepts: `EncodedImages.concepts` of the image of each hidden state, [...,
+            vocabulary_size].
+          source: `EncodedImages.source` of the image of each hidden state, [...].
           training: Whether dropout is on.
-          output_weights: What the method of that name gives; None makes it here.
+          output_weights: Weights from the method of that name; None makes them here.
         """
         dtype = self._dtype_of_products(training)
         if self.output_norm is not None:
@@ -376,9 +402,9 @@ class RecurrentDecoder(keras.layers.Layer):
 
     def _add_source(self, x: Any, place: int, source: tuple[Any, ...]) -> Any:
         for number in source:
-            # Of number 0, home, there is no row.
-            is_of = ops.one_hot(number - 1, self.foreign_sources, dtype=x.dtype)
-            x += ops.matmul(is_of, self.of_source[place])
+            # Number 0, the target, has no row.
+            is_source = ops.one_hot(number - 1, self.auxiliary_sources, dtype=x.dtype)
+            x += ops.matmul(is_source, self.source_embeddings[place])
         return x
 
     def _embed(self, token_ids: Any) -> Any:
@@ -392,10 +418,10 @@ class RecurrentDecoder(keras.layers.Layer):
             return None
         return self.grid_attention.project_query(outputs, dtype)
 
-    def _look(
+    def _attend(
         self, outputs: Any, query: Any, grid: tuple[Any, ...], dtype: str = "float32"
     ) -> tuple[Any, Any]:
-        """Recurrent outputs, with what each sees in the image beside it."""
+        """Recurrent outputs, each with its context beside it, and attention weights."""
         if self.grid_attention is None:
             return outputs, None
         context, weights = self.grid_attention(query, *grid, dtype=dtype)
@@ -415,7 +441,7 @@ class RecurrentDecoder(keras.layers.Layer):
             "gate": self.gate,
             "layer_norm": self.layer_norm,
             "concepts": self.concepts,
-            "foreign_sources": self.foreign_sources,
+            "auxiliary_sources": self.auxiliary_sources,
             "tie_embeddings": self.tie_embeddings,
             "dropout": self.dropout,
         }

@@ -44,8 +44,8 @@ class Application:
       input_size: Native height and width.
       channels: Width of its last feature map.
       keras_file: Name of its weights file in Keras's cache.
-      scaling: What the network expects: "caffe" (BGR, mean subtracted), "tf" (-1..1), or "inside"
-        where the Keras model scales itself.
+      scaling: Scaling that the network expects: "caffe" (BGR, mean subtracted), "tf" (-1..1), or
+        "inside" where the Keras model scales itself.
       min_input_size: Smallest height and width Keras builds it for.
       grid: Rows of the feature map for a given input size.
       features: Layer to take the features from; None for the last.
@@ -142,7 +142,7 @@ def build_application(name: str, input_size: int, weights: str | None) -> keras.
     Args:
       name: Key of `APPLICATIONS`.
       input_size: Height and width of the images.
-      weights: As `keras.applications` takes them: None, "imagenet" or a path.
+      weights: Weights as `keras.applications` takes them: None, "imagenet" or a path.
 
     Returns:
       Model from float32 [N, S, S, 3], RGB in 0..255, to a feature map [N, h, w, channels].

@@ -1,4 +1,4 @@
-"""What every image encoder offers, whatever it is made of."""
+"""Interface of all image encoders."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ class EncoderWeightsError(EncoderError):
 @dataclasses.dataclass(frozen=True)
 class EncoderInfo:
     """Sizes of an encoder, known without building it.
+
+    >>> EncoderInfo("resnet50", input_size=224, grid=(7, 7), channels=2048).feature_shape
+    (49, 2048)
 
     Attributes:
       name: Key of the registry.
@@ -40,6 +43,14 @@ class EncoderInfo:
 @dataclasses.dataclass(frozen=True)
 class Encoder:
     """An encoder with its weights: pixels in, grid features out, preprocessing inside.
+
+    Example:
+
+    ```python
+    encoder = build_encoder(EncoderConfig("vgg16", trainable=True, trainable_from="block5"))
+    frozen = encoder.frozen(pixels)  # by the ImageFeaturizer, once per image
+    features = encoder.trained(frozen)  # while training
+    ```
 
     Attributes:
       info: Its sizes.

@@ -86,7 +86,7 @@ def assign_state_dict(model: keras.Model, state_dict: Mapping[str, np.ndarray]) 
     """Copies the tensors of a PyTorch state dict into the model.
 
     Args:
-      model: From `efficientnet_lite`.
+      model: Model from `efficientnet_lite`.
       state_dict: Arrays under the names of `efficientnet_lite_pytorch`. The classifier's are not
         used.
 

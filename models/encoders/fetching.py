@@ -36,7 +36,7 @@ class NpmPackage:
     Attributes:
       name: Name in the registry.
       version: Exact version.
-      sha256: Of the tarball.
+      sha256: SHA-256 of the tarball.
     """
 
     name: str
@@ -120,8 +120,8 @@ def npm_pack(package: NpmPackage, folder: Path) -> Path:
     """Downloads a package's tarball with npm, from the registry npm is configured for.
 
     Args:
-      package: What to get.
-      folder: Where to put it.
+      package: Package to download.
+      folder: Folder to download it to.
 
     Returns:
       The tarball.

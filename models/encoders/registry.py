@@ -76,8 +76,15 @@ def encoder_info(config: EncoderConfig) -> EncoderInfo:
 def build_encoder(config: EncoderConfig) -> Encoder:
     """Builds an encoder and loads its weights.
 
+    Example:
+
+    ```python
+    encoder = build_encoder(EncoderConfig("resnet50", weights="imagenet"))
+    features = encoder.model(pixels)  # [N, 224, 224, 3] in 0..255 to [N, 49, 2048]
+    ```
+
     Args:
-      config: Which one, with which weights, and whether it is to be trained.
+      config: Name, weights and input size of the encoder, and whether it is to be trained.
 
     Raises:
       EncoderError: There is no such encoder, or not at this input size, or it has no stage

@@ -55,7 +55,7 @@ def existing_path(name: str, weights: str, sources: Sequence[str] = ()) -> Path:
 
     Args:
       name: Name of the encoder.
-      weights: What was given.
+      weights: Value of `EncoderConfig.weights`.
       sources: Names that could have been given instead.
 
     Raises:

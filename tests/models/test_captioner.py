@@ -89,8 +89,8 @@ def test_greedy_search_of_a_batch_is_that_of_each_image(attention: str) -> None:
 
     @tf.function(autograph=False)
     def search(inputs: tf.Tensor) -> tf.Tensor:
-        memory = captioner.remember(inputs)
-        return beam_search(DecoderSteps(captioner.decoder), memory, settings, WORDS).scores
+        encoded = captioner.encode(inputs)
+        return beam_search(DecoderSteps(captioner.decoder), encoded, settings, WORDS).scores
 
     alone = tf.concat([search(features[row : row + 1]) for row in range(12)], 0)
     np.testing.assert_allclose(search(features), alone, rtol=1e-5)
@@ -99,7 +99,7 @@ def test_greedy_search_of_a_batch_is_that_of_each_image(attention: str) -> None:
 def test_weighted_loss_of_captions_that_never_hold_some_tokens(captioner: Captioner) -> None:
     batch = _batch()
     total, tokens = captioner.cross_entropy(
-        batch, weights=tf.constant([1.0, -2.0, 0.5]), never=(0, 1, 3)
+        batch, weights=tf.constant([1.0, -2.0, 0.5]), suppressed_ids=(0, 1, 3)
     )
     logits = captioner.decoder.logits(captioner(batch)).numpy()
     logits[..., [0, 1, 3]] = -np.inf
@@ -112,11 +112,11 @@ def test_weighted_loss_of_captions_that_never_hold_some_tokens(captioner: Captio
     np.testing.assert_allclose(total, expected, rtol=1e-5)
 
 
-def test_captions_are_in_the_manner_of_home() -> None:
-    # Of the same images each source says something else, and the foreign one says it more often.
+def test_captions_are_in_the_style_of_the_target() -> None:
+    # Each source captions the same images otherwise, and the auxiliary one does so more often.
     keras.utils.set_random_seed(0)
     decoder = RecurrentDecoder(
-        VOCABULARY, units=16, embedding_dim=8, attention_heads=1, dropout=0.0, foreign_sources=1
+        VOCABULARY, units=16, embedding_dim=8, attention_heads=1, dropout=0.0, auxiliary_sources=1
     )
     decoder.build((None, None), (None, 4, 3))
     captioner = Captioner(decoder)
@@ -140,11 +140,11 @@ def test_captions_are_in_the_manner_of_home() -> None:
     for _ in range(40):
         step()
     settings = DecodingConfig(beam_size=1, max_length=3)
-    found = beam_search(DecoderSteps(decoder), captioner.remember(images), settings, WORDS)
-    assert found.token_ids[:, 0].numpy().tolist() == [[5, 6, 2, 0]] * 6
+    hypotheses = beam_search(DecoderSteps(decoder), captioner.encode(images), settings, WORDS)
+    assert hypotheses.token_ids[:, 0].numpy().tolist() == [[5, 6, 2, 0]] * 6
 
 
-def test_the_decoder_s_own_words_are_those_it_is_given() -> None:
+def test_scheduled_sampling_gives_the_decoder_its_own_words() -> None:
     keras.utils.set_random_seed(0)
     decoder = RecurrentDecoder(VOCABULARY, units=8, embedding_dim=6, attention_heads=1, dropout=0.0)
     decoder.build((None, None), (None, 4, 3))
@@ -154,8 +154,8 @@ def test_the_decoder_s_own_words_are_those_it_is_given() -> None:
     def loss(**kwargs: float) -> float:
         return float(captioner.cross_entropy(batch, **kwargs)[0])
 
-    assert loss(own_words=0.0) == loss()
-    assert loss(own_words=1.0) != pytest.approx(loss(), rel=1e-4)
+    assert loss(sampling_probability=0.0) == loss()
+    assert loss(sampling_probability=1.0) != pytest.approx(loss(), rel=1e-4)
     # It is sure of one word, so that this is what it draws everywhere.
     decoder.output_bias.assign(100.0 * (np.arange(VOCABULARY) == 7))
     hidden = captioner(
@@ -164,7 +164,7 @@ def test_the_decoder_s_own_words_are_those_it_is_given() -> None:
     logits = decoder.logits(hidden)
     expected = tf.nn.sparse_softmax_cross_entropy_with_logits(batch["token_ids"][:, 1:], logits)
     expected = tf.reduce_sum(tf.where(batch["token_ids"][:, 1:] != 0, expected, 0.0))
-    assert loss(own_words=1.0) == pytest.approx(float(expected), rel=1e-5)
+    assert loss(sampling_probability=1.0) == pytest.approx(float(expected), rel=1e-5)
     # What it would end with, or does not know, is left as the caption has it.
     decoder.output_bias.assign(100.0 * (np.arange(VOCABULARY) == 2))
-    assert loss(own_words=1.0) == loss()
+    assert loss(sampling_probability=1.0) == loss()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfx_captioner.models.config import SourceMix
 from tfx_captioner.models.data import CaptionData, read_features, read_pixels
 
 # Three images with 2, 1 and 3 captions; an image is known by its value.
@@ -56,15 +57,19 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
     assert sorted(one) == [(image, 7) for image in range(50)]
 
 
-def _of_sources(home_share: float) -> CaptionData:
-    # The first image, with two of the six captions, is home.
+def _mixed(target_share: float) -> CaptionData:
+    # The first image, with two of the six captions, is of the target.
     source = np.array([0, 2, 1], np.int32)
-    return CaptionData(INPUTS, TOKEN_IDS, np.array([0, 2, 3, 6]), source, home_share)
+    mix = SourceMix(("coco", "mine"), target_share)
+    return CaptionData(INPUTS, TOKEN_IDS, np.array([0, 2, 3, 6]), source, mix)
 
 
-@pytest.mark.parametrize(("home_share", "times"), [(0.0, 1), (0.3, 1), (0.5, 2), (0.6, 3)])
-def test_home_images_are_repeated_up_to_their_share(home_share: float, times: int) -> None:
-    data = _of_sources(home_share)
+@pytest.mark.parametrize(("target_share", "times"), [(0.0, 1), (0.3, 1), (0.5, 2), (0.6, 3)])
+def test_images_of_the_target_are_repeated_up_to_their_share(
+    target_share: float, times: int
+) -> None:
+    data = _mixed(target_share)
+    assert data.images_by_source == [1, 1, 1]
     seen = [image for image, _ in _pairs(data, batch_size=4, shuffle=(1, 1))]
     assert sorted(seen) == [10.0] * 2 * times + [20.0] + [30.0] * 3
     assert data.captions_per_epoch == 4 + 2 * times
@@ -77,10 +82,11 @@ def test_home_images_are_repeated_up_to_their_share(home_share: float, times: in
     assert sources == {10.0: 0, 20.0: 2, 30.0: 1}
 
 
-def test_nothing_is_repeated_where_all_is_home_or_all_is_foreign() -> None:
+def test_nothing_is_repeated_where_all_is_target_or_all_is_auxiliary() -> None:
     for number in (0, 1):
         source = np.full(3, number, np.int32)
-        data = CaptionData(INPUTS, TOKEN_IDS, np.array([0, 2, 3, 6]), source, 0.9)
+        mix = SourceMix(("coco",), 0.9)
+        data = CaptionData(INPUTS, TOKEN_IDS, np.array([0, 2, 3, 6]), source, mix)
         assert data.captions_per_epoch == 6
 
 
@@ -122,11 +128,10 @@ def test_sources_are_read_by_name(tmp_path: Path) -> None:
         [str(tmp_path / "*")],
         shape=(4, 3),
         max_caption_length=4,
-        foreign_sources=("coco", "mine"),
-        home_share=0.4,
+        mix=SourceMix(auxiliary=("coco", "mine"), target_share=0.4),
     )
     batch = next(data.epoch(batch_size=9).as_numpy_iterator())
-    # Home has two captions of five.
+    # The target has two captions of five.
     assert batch["token_ids"][:, 1].tolist() == [5, 5, 6, 7, 8]
     assert batch["source"].tolist() == [0, 0, 1, 2, 1]
 

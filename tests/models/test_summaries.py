@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tfx_captioner.models.captioner import Captioner
-from tfx_captioner.models.decoders.recurrent import Memory, RecurrentDecoder
+from tfx_captioner.models.decoders.recurrent import EncodedImages, RecurrentDecoder
 from tfx_captioner.models.summaries import attention_pictures
 
 TOKEN_IDS = np.array([[5, 6, 7, 2], [4, 2, 0, 0]], np.int32)
@@ -28,9 +28,9 @@ def test_each_word_has_a_picture_of_its_own_attention(attention: str) -> None:
     pictures = attention_pictures(captioner, (2, 3), FEATURES, tf.constant(TOKEN_IDS))
     assert pictures.shape == (2, 2 * 8, 4 * (3 * 8 + 4), 1)
 
-    memory = captioner.remember(FEATURES)
+    encoded = captioner.encode(FEATURES)
     before = np.array([[1, 5, 6, 7], [1, 4, 2, 0]])
-    _, weights = captioner.decoder(before, Memory(memory.state, memory.grid))
+    _, weights = captioner.decoder(before, EncodedImages(encoded.state, encoded.keys_values))
     words = np.reshape(pictures, [2, 16, 4, 28])
     for image, length in ((0, 4), (1, 2)):
         for word in range(4):

@@ -125,9 +125,9 @@ def test_an_encoder_trained_from_a_stage_on_is_exported_whole(
     assert written < weights.stat().st_size / 2
 
 
-def test_a_train_split_without_images_of_home_is_an_error(fn_args: SimpleNamespace) -> None:
+def test_a_train_split_without_images_of_the_target_is_an_error(fn_args: SimpleNamespace) -> None:
     # All pictures of these examples are of one source.
-    fn_args.custom_config["run"]["model"]["decoder"]["foreign_sources"] = ["test"]
+    fn_args.custom_config["run"]["trainer"]["source_mix"] = {"auxiliary": ["test"]}
     with pytest.raises(ValueError, match=r"must leave images of another source.*test, which"):
         run_fn(fn_args)
 

@@ -25,7 +25,8 @@ def _train(folder: Path, run_config: dict[str, Any]) -> TrainedModel:
     """Writes weights that no other start has."""
     run = parse(RunConfig, run_config)
     encoder = build_encoder(run.model.encoder)
-    captioner = build_captioner(run.model, encoder, VOCABULARY.size)
+    auxiliary_sources = len(run.trainer.source_mix.auxiliary)
+    captioner = build_captioner(run.model, encoder, VOCABULARY.size, auxiliary_sources)
     rng = np.random.default_rng(1)
     captioner.set_weights([rng.uniform(size=weight.shape) for weight in captioner.weights])
     trained = TrainedModel(run, encoder, captioner, {"key": "0a", "val_cider_d": 0.5})
@@ -47,9 +48,8 @@ def frozen_weights(run_config: dict[str, Any], tmp_path: Path) -> Path:
 def test_a_model_trained_whole_is_loaded_as_it_was(
     run_config: dict[str, Any], tmp_path: Path, cell: str
 ) -> None:
-    run_config["model"]["decoder"].update(
-        cell=cell, gate=True, layer_norm=True, concepts=0.1, foreign_sources=["coco"]
-    )
+    run_config["model"]["decoder"].update(cell=cell, gate=True, layer_norm=True, concepts=0.1)
+    run_config["trainer"]["source_mix"] = {"auxiliary": ["coco"]}
     before = _train(tmp_path / "model", run_config)
     # Names of layers count up in a process; here they are those of a second model.
     run, encoder, captioner, facts = load_trained(str(tmp_path / "model"), VOCABULARY)
