@@ -41,7 +41,7 @@ class Runner(KubeflowV2DagRunner):
         """Sets up the compiler.
 
         Args:
-          settings: Of the cluster.
+          settings: Settings of the cluster.
           output: File to write. `.yaml` is what Kubeflow Pipelines and Vertex AI take; `.json` is
             what the `tfx` command line keeps for Vertex AI.
         """
@@ -91,7 +91,7 @@ def compile_pipeline(config: PipelineConfig, settings: KubeflowConfig, output: P
 
     Args:
       config: Settings of the run.
-      settings: Of the cluster.
+      settings: Settings of the cluster.
       output: A `.yaml` or `.json` file.
 
     Returns:
@@ -123,7 +123,7 @@ def write_job(job: Spec, settings: KubeflowConfig, output: Path) -> None:
 
     Args:
       job: PipelineJob.
-      settings: Of the cluster.
+      settings: Settings of the cluster.
       output: File to write.
 
     Raises:

@@ -37,7 +37,7 @@ def adapt(spec: Mapping[str, Any], settings: KubeflowConfig) -> Spec:
 
     Args:
       spec: A `pipelineSpec` in the 2.1 schema.
-      settings: Of the cluster.
+      settings: Settings of the cluster.
 
     Raises:
       UserError: A node cannot run there, or a setting names no node.
@@ -59,7 +59,7 @@ def platform_spec(spec: Mapping[str, Any], settings: KubeflowConfig) -> Spec | N
 
     Args:
       spec: The adapted specification.
-      settings: Of the cluster.
+      settings: Settings of the cluster.
     """
     if not settings.volume_claim:
         return None
@@ -83,7 +83,7 @@ def check_importable(nodes: Iterable[BaseNode]) -> None:
     """Looks up every class that the containers will look up by its dotted path.
 
     Args:
-      nodes: Of the pipeline.
+      nodes: Nodes of the pipeline.
 
     Raises:
       UserError: An executor or an artifact type is not where its path says.

@@ -40,7 +40,7 @@ def submit(
 
     Args:
       config: Settings of the run.
-      settings: Of the cluster, of back end "kubeflow".
+      settings: Settings of the cluster, of back end "kubeflow".
       client: Connected to Kubeflow Pipelines.
       cron: Six fields, seconds first, as Kubeflow reads them; None to run once, at once.
 

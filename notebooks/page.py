@@ -14,7 +14,7 @@ from typing import Any
 
 from IPython.display import HTML
 
-from tfx_captioner.components.caption_evaluator import charts
+from tfx_captioner.components.evaluation_report import charts
 
 # The colours of the reports in their light form, and a gray that is read on a dark page too: a
 # picture knows nothing of the page's.

@@ -32,7 +32,7 @@ def add_server(parser: argparse.ArgumentParser, schemes: str) -> None:
     """`--server`, of a command that needs one.
 
     Args:
-      parser: Of the command.
+      parser: Parser of the command.
       schemes: URLs it takes, for the help.
     """
     parser.add_argument(

@@ -55,7 +55,7 @@ class PastRun:
       pipeline: Name of the pipeline.
       began: Milliseconds since 1970.
       ended: The same, of the last thing that is known of it.
-      nodes: By node id, in the order they came up.
+      nodes: Executions by node id, in the order they came up.
     """
 
     run_id: str

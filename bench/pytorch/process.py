@@ -46,7 +46,7 @@ class TorchProcess:
     """A script that answers each line of JSON on its standard input with one on its output.
 
     Args:
-      python: Of `find_torch`.
+      python: Path that `find_torch` gave.
       module: Name of the script in this folder.
       folder: Where its inputs are written.
       settings: Sizes of the decoder and whatever else the script takes, JSON-able.

@@ -134,7 +134,8 @@ class CaptionMetric(metric_types.Metric):
         Args:
           name: Name of the score, such as `bleu_4`.
           statistics: File of per-image statistics of the candidate.
-          baseline_statistics: That of the model that TFMA calls `baseline`; empty without one.
+          baseline_statistics: File of those of the model that TFMA calls `baseline`; empty
+            without one.
         """
         super().__init__(
             metric_util.merge_per_key_computations(_create),
@@ -155,7 +156,7 @@ def metrics_specs(
     Args:
       names: Names of scores.
       statistics: File of per-image statistics of the candidate.
-      baseline_statistics: That of the baseline; empty without one.
+      baseline_statistics: File of those of the baseline; empty without one.
     """
 
     def spec(class_name: str, module: str, options: Mapping[str, str]) -> config_pb2.MetricConfig:

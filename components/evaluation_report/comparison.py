@@ -113,7 +113,7 @@ def compare(evaluations: Sequence[Evaluation], headline: str = "") -> Comparison
     """Compares evaluations.
 
     Args:
-      evaluations: At least one, on the same images and references.
+      evaluations: Evaluations, at least one, on the same images and references.
       headline: Purpose of the comparison, in a sentence.
 
     Raises:
@@ -144,7 +144,7 @@ def render_comparison(
     """The page that holds evaluations side by side.
 
     Args:
-      evaluations: At least one, on the same split.
+      evaluations: Evaluations, at least one, on the same split.
       references: Image id to reference captions.
       differences: Metric to the first one's score minus the second's; may be empty.
       headline: What the comparison is for, in a sentence.

@@ -39,7 +39,7 @@ def select(candidates: Sequence[Candidate], metric: str) -> Selection:
     A score that is not a number loses against every number; of equal scores the first named wins.
 
     Args:
-      candidates: At least one.
+      candidates: Models in the running, at least one.
       metric: Name of the metric, for the reason.
     """
     blessed = [candidate for candidate in candidates if candidate.blessed]

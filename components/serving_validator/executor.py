@@ -102,7 +102,7 @@ def validate(
     Args:
       kind: Which server.
       serving_dir: Directory that holds the model as version 1 of `captioner`.
-      saved_model: That version.
+      saved_model: Folder of that version.
       examples: Real images.
       config: Limits.
       log: File for the server's output.
