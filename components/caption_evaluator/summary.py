@@ -24,12 +24,12 @@ class EvaluationSummary:
     Attributes:
       model_name: Such as `resnet_gru`.
       split: Name of the split.
-      split_fingerprint: Fingerprint of its ids and references; scores compare only where it is equal.
+      split_fingerprint: Fingerprint of its ids and references; scores compare where it is equal.
       image_count: Images scored.
       verdict: Blessed or not, with reasons.
       baseline: Whether there was something to compare with.
       scores: Slice to metrics; the slice of all images is `OVERALL`.
-      train_fingerprint: Fingerprint of ids and captions of the train split; empty where there is none.
+      train_fingerprint: Fingerprint of ids and captions of the train split; empty without one.
       slice_sizes: Slice to number of images.
       baseline_scores: Slice to metrics of the baseline; empty without one.
       intervals: Slice to metric to score and bootstrap interval.
