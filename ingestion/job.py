@@ -21,7 +21,8 @@ from tfx_captioner.ingestion.config import IngestConfig
 from tfx_captioner.ingestion.dataset import DATASET, DatasetInfo
 from tfx_captioner.ingestion.errors import IngestError
 from tfx_captioner.ingestion.fingerprint import code_of, hash_of
-from tfx_captioner.ingestion.plan import Inventory, Shard, plan_shards, select_images
+from tfx_captioner.ingestion.inventory import Inventory
+from tfx_captioner.ingestion.plan import Shard, plan_shards, select_images
 from tfx_captioner.ingestion.publish import Staging
 from tfx_captioner.ingestion.readers.registry import choose_reader
 from tfx_captioner.ingestion.shards import ShardReport, WriteShard
@@ -86,7 +87,7 @@ def ingest(
         _write_records(shards, WriteShard(source, source_name, config), beam_pipeline_args)
         reports = [ShardReport.read(shard.report) for shard in shards]
         tf.io.gfile.rmtree(work)
-        info = summarise(reader.name, annotations, reports, config)
+        info = summarise(reader.name, inventory, reports, config)
         unchanged = previous is not None and previous.holds_same_records(info)
         _write_summary(out if unchanged else staging.folder, info, annotations, inputs)
         if not unchanged:
@@ -112,17 +113,14 @@ def _previous_result(out: str) -> DatasetInfo | None:
 def _inputs(inventory: Inventory, config: IngestConfig) -> dict[str, Any]:
     """All that the result depends on, as far as can be told without reading an image."""
     source = inventory.source
-    stamps = {
-        folder: {name: dataclasses.astuple(stamp) for name, stamp in names.items()}
-        for folder, names in inventory.listing.items()
-    }
+    stamps = {path: dataclasses.astuple(stamp) for path, stamp in inventory.files.items()}
     return {
         "source": posixpath.basename(source),
         "annotations": {
             path: hashlib.sha256(files.read_bytes(files.join(source, path))).hexdigest()
             for path in inventory.annotations.files
         },
-        "images": hash_of(stamps),
+        "images": hash_of([stamps, dict(inventory.unusable)]),
         "settings": dataclasses.asdict(config),
         "code": code_of("*.py", "readers/*.py"),
     }

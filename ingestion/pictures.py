@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from tfx_captioner.ingestion.annotations import Reason
+from tfx_captioner.ingestion.reasons import Reason
 
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 _PHOTOGRAPHS = ("JPEG", "MPO", "WEBP")

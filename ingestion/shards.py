@@ -21,10 +21,11 @@ import apache_beam as beam
 import tensorflow as tf
 
 from tfx_captioner.ingestion import files
-from tfx_captioner.ingestion.annotations import Reason, Rejection
+from tfx_captioner.ingestion.annotations import Rejection
 from tfx_captioner.ingestion.config import IngestConfig
 from tfx_captioner.ingestion.pictures import Picture, UnusablePictureError, prepare_picture
 from tfx_captioner.ingestion.plan import PlannedImage, Shard, read_plan
+from tfx_captioner.ingestion.reasons import Reason
 
 # Reading and decoding leave the interpreter lock alone; this many images are in memory at once.
 _THREADS, _BATCH = 4, 16

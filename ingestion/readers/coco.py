@@ -5,16 +5,19 @@ Source: X. Chen et al. (2015), Microsoft COCO Captions: Data Collection and Eval
 
 from __future__ import annotations
 
+from typing import Any
+
 from tfx_captioner.ingestion import files
 from tfx_captioner.ingestion.annotations import Annotations
 from tfx_captioner.ingestion.config import IngestConfig
 from tfx_captioner.ingestion.errors import IngestError
+from tfx_captioner.ingestion.names import printable
 from tfx_captioner.ingestion.readers.base import (
     Reader,
+    entries_in,
     find,
     find_image_folder,
     hashed_share,
-    list_in,
     read_json,
 )
 
@@ -51,40 +54,64 @@ class CocoReader(Reader):
             )
         test_part = config.test_share / held_out
         found = Annotations(
+            config.max_caption_words,
             split_rule=f"train as published; test is {test_part:.3g} of the published val split, "
-            "by a hash of the image id, and val the rest"
+            "by a hash of the image id, and val the rest",
         )
-        for part, path in _find_captions(source, years[0]).items():
-            self._read_part(source, part, path, test_part, found)
+        parts = {
+            part: (path, read_json(source, path))
+            for part, path in _find_captions(source, years[0]).items()
+        }
+        prefixed = _have_ids_in_common([content for _, content in parts.values()])
+        for part, (path, content) in parts.items():
+            folder = find_image_folder(
+                source, [files.join(parent, f"{part}{years[0]}") for parent in ("", "images")]
+            )
+            found.files.append(path)
+            found.image_folders.append(folder)
+            prefix = f"{part}/" if prefixed else ""
+            for where, entry in entries_in(content, "images", path, found):
+                key, name = _key(entry.get("id")), entry.get("file_name")
+                if key is None or not isinstance(name, str) or not name:
+                    found.reject_line(str(entry), where, "no `id` or no `file_name`")
+                    continue
+                image = f"{prefix}{key}"
+                is_test = part == "val" and hashed_share(printable(image)) < test_part
+                found.add_image(image, "test" if is_test else part, folder, name, where)
+            for where, entry in entries_in(content, "annotations", path, found):
+                key, text = _key(entry.get("image_id")), entry.get("caption")
+                if key is None or not isinstance(text, str):
+                    found.reject_line(str(entry), where, "no `image_id` or no `caption`")
+                    continue
+                order = entry.get("id")
+                number = order if isinstance(order, int) else 0
+                found.add_caption(f"{prefix}{key}", number, text, where)
         return found
 
-    def _read_part(
-        self, source: str, part: str, path: str, test_part: float, found: Annotations
-    ) -> None:
-        year = path.removesuffix(".json")[-4:]
-        folder = find_image_folder(source, (f"{part}{year}", f"images/{part}{year}"))
-        content = read_json(source, path)
-        found.files.append(path)
-        found.image_folders.append(folder)
-        for number, entry in enumerate(list_in(content, "images", path)):
-            where = f"{path}:images[{number}]"
-            key, name = entry.get("id"), entry.get("file_name")
-            if not isinstance(key, int) or not isinstance(name, str) or not name:
-                found.reject_line(str(entry), where, "no `id` or no `file_name`")
-                continue
-            split = part
-            if part == "val" and hashed_share(str(key)) < test_part:
-                split = "test"
-            found.assign(str(key), split, where)
-            found.paths[str(key)] = files.join(folder, name)
-        for number, entry in enumerate(list_in(content, "annotations", path)):
-            where = f"{path}:annotations[{number}]"
-            key, text = entry.get("image_id"), entry.get("caption")
-            if not isinstance(key, int) or not isinstance(text, str):
-                found.reject_line(str(entry), where, "no `image_id` or no `caption`")
-                continue
-            order = entry.get("id")
-            found.add_caption(str(key), order if isinstance(order, int) else 0, text, where)
+
+def _key(value: Any) -> str | None:
+    """An id, which other programs write as a number, as a float, or as a string; else None."""
+    if isinstance(value, str):
+        return value.strip() or None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _have_ids_in_common(contents: list[dict[str, Any]]) -> bool:
+    """Whether different images of two files have the same id, as where each counts from 0."""
+    names: dict[str, Any] = {}
+    for content in contents:
+        own: dict[str, Any] = {}
+        entries = content.get("images")
+        for entry in entries if isinstance(entries, list) else []:
+            key = _key(entry.get("id")) if isinstance(entry, dict) else None
+            if key is not None:
+                own[key] = entry.get("file_name")
+        if any(names.get(key, name) != name for key, name in own.items()):
+            return True
+        names |= own
+    return False
 
 
 def _find_captions(source: str, year: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from tfx_captioner.ingestion import files
 from tfx_captioner.ingestion.errors import IngestError
-from tfx_captioner.ingestion.readers.base import Reader
+from tfx_captioner.ingestion.readers.base import Reader, holdings
 from tfx_captioner.ingestion.readers.coco import CocoReader
 from tfx_captioner.ingestion.readers.flickr8k import Flickr8kReader
 from tfx_captioner.ingestion.readers.kaggle import Flickr8kKaggleReader, Flickr30kKaggleReader
@@ -19,6 +19,8 @@ READERS: tuple[Reader, ...] = (
     KarpathyReader(),
     CocoReader(),
 )
+
+_FOLDERS_TRIED = 100  # of those in a folder that is of no known form
 
 
 def choose_reader(source: str, form: str = "auto") -> Reader:
@@ -34,6 +36,7 @@ def choose_reader(source: str, form: str = "auto") -> Reader:
     Raises:
       IngestError: No such folder, an unknown or an ambiguous form.
     """
+    source = files.absolute(source)
     if not files.is_folder(source):
         raise IngestError(f"`source` must be a folder. Received: {source}.")
     if form != "auto":
@@ -42,11 +45,7 @@ def choose_reader(source: str, form: str = "auto") -> Reader:
     with_splits = [reader for reader in recognised if reader.has_splits]
     candidates = with_splits or recognised
     if not candidates:
-        holds = ", ".join(files.names_in(source)[:12]) or "nothing"
-        raise IngestError(
-            f"{source} is no data set of a known form. Looked for:\n{_looked_for(READERS)}\n"
-            f"The folder holds: {holds}."
-        )
+        raise IngestError(_unknown_form(source))
     if len(candidates) > 1:
         names = " and ".join(reader.name for reader in candidates)
         raise IngestError(
@@ -55,6 +54,25 @@ def choose_reader(source: str, form: str = "auto") -> Reader:
             "Say which one with `--format`, or `data.ingest.format`."
         )
     return candidates[0]
+
+
+def _unknown_form(source: str) -> str:
+    """What was looked for, what is there, what is nearly right, and what lies a folder deeper."""
+    lines = [
+        f"{source} is no data set of a known form. Looked for:",
+        _looked_for(READERS),
+        f"The folder holds: {holdings(source)}.",
+    ]
+    lines += [
+        f"Not {reader.name}: {near}." for reader in READERS if (near := reader.near_miss(source))
+    ]
+    for name in files.names_in(source)[:_FOLDERS_TRIED]:
+        folder = files.join(source, name)
+        if files.is_folder(folder) and not files.is_hidden(name):
+            forms = [reader.name for reader in READERS if reader.recognises(folder)]
+            if forms:
+                lines.append(f"{folder} is of the form {' or '.join(forms)}: give that folder.")
+    return "\n".join(lines)
 
 
 def _looked_for(readers: Iterable[Reader]) -> str:
