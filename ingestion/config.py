@@ -28,6 +28,8 @@ class IngestConfig:
       min_side: Pictures of fewer pixels in height or width are set aside.
       max_rejected_share: The largest share of images, or of caption lines, that may be set aside
         before the whole data set counts as broken.
+      max_leaked_share: The largest share of test images that may be in train or val too, or look
+        nearly like one that is.
       max_caption_words: Captions of more words are set aside.
       shard_megabytes: Size of a shard, about.
       val_share: Share of images that become the val split, where the form knows no splits.
@@ -41,6 +43,7 @@ class IngestConfig:
     max_pixels: Annotated[int, Field(ge=1, le=178_956_970)] = 50_000_000
     min_side: Positive = 16
     max_rejected_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
+    max_leaked_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
     max_caption_words: Positive = 100
     shard_megabytes: Positive = 80
     val_share: Share = 0.1

@@ -56,12 +56,14 @@ class DatasetInfo:
       split_rule: How images came to their splits.
       splits: By name: train, val, test.
       rejected: Number of things set aside by reason; `rejected.jsonl` lists them.
-      duplicates_across_splits: Groups of image ids of different splits whose files are the same,
-        byte for byte.
+      duplicates_across_splits: Groups of image ids of different splits with the same pixels.
       settings: The `IngestConfig`.
       captions_mended: Number of captions that were mended, by what was wrong with them.
       names_matched: Images whose file has another name than the annotations say, by what the
         names differ in, such as "case".
+      near_duplicates_across_splits: Pairs of image ids of different splits that look nearly the
+        same.
+      leaked_test_images: Test images that are in train or val too, or nearly the same.
     """
 
     format: str
@@ -74,6 +76,8 @@ class DatasetInfo:
     settings: dict[str, Any]
     captions_mended: dict[str, int] = field(default_factory=dict)
     names_matched: dict[str, NamesMatched] = field(default_factory=dict)
+    near_duplicates_across_splits: list[list[str]] = field(default_factory=list)
+    leaked_test_images: int = 0
 
     def holds_same_records(self, other: DatasetInfo) -> bool:
         """Whether the TFRecord files of two data sets hold the same."""

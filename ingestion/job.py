@@ -173,9 +173,9 @@ def _write_summary(
 def _log_result(info: DatasetInfo, out: str) -> None:
     images = ", ".join(f"{split} {size.images}" for split, size in info.splits.items())
     _log.info("wrote %s: %s images; %d things set aside", out, images, sum(info.rejected.values()))
-    if info.duplicates_across_splits:
+    if info.leaked_test_images:
         _log.warning(
-            "%d images lie in more than one split under different names, see %s",
-            len(info.duplicates_across_splits),
+            "%d test images are in train or val too, or nearly, see %s",
+            info.leaked_test_images,
             DATASET,
         )

@@ -46,11 +46,12 @@ def path_inside(folder: str, name: str) -> str:
         raise RefusedNameError("the name is not UTF-8")
     if "\0" in name:
         raise RefusedNameError("the name holds a NUL")
-    if _URL.match(name):
+    joined = posixpath.join(folder, name)
+    if _URL.match(name) or _URL.match(folder):
         raise RefusedNameError("the name is a URL; pictures have to lie in the data set's folder")
-    if posixpath.isabs(name):
+    if posixpath.isabs(joined):
         raise RefusedNameError("the path is absolute; it has to be relative to the data set")
-    path = posixpath.normpath(posixpath.join(folder, name))
+    path = posixpath.normpath(joined)
     if path == ".." or path.startswith("../"):
         raise RefusedNameError("the path leads out of the data set")
     return "" if path == "." else path

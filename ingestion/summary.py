@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from tfx_captioner.ingestion.annotations import SPLITS, Annotations, Rejection
@@ -13,6 +13,7 @@ from tfx_captioner.ingestion.dataset import CaptionsPerImage, DatasetInfo, Split
 from tfx_captioner.ingestion.errors import IngestError
 from tfx_captioner.ingestion.fingerprint import hash_of
 from tfx_captioner.ingestion.inventory import Inventory
+from tfx_captioner.ingestion.leaks import Appearance, find_leaks
 from tfx_captioner.ingestion.plan import check_no_split_is_empty
 from tfx_captioner.ingestion.shards import ShardReport
 
@@ -34,7 +35,8 @@ def summarise(
       config: Settings.
 
     Raises:
-      IngestError: A split is left without images, or more was set aside than is allowed.
+      IngestError: A split is left without images, more was set aside than is allowed, or too many
+        test images are in train or val too.
     """
     annotations = inventory.annotations
     for report in reports:
@@ -45,6 +47,8 @@ def summarise(
         images[report.split] += len(report.digests)
     _check_rejected_share(annotations, config)
     check_no_split_is_empty(images, annotations)
+    leaks = find_leaks(_appearances(reports))
+    leaks.check(images["test"], config.max_leaked_share)
     rejected = Counter(rejection.reason.value for rejection in annotations.rejected)
     sources: Counter[str] = Counter()
     for report in reports:
@@ -61,7 +65,9 @@ def summarise(
         split_rule=annotations.split_rule,
         splits={split: _split_info(split, reports) for split in SPLITS},
         rejected=dict(sorted(rejected.items())),
-        duplicates_across_splits=_duplicates(reports),
+        duplicates_across_splits=leaks.same,
+        near_duplicates_across_splits=leaks.similar,
+        leaked_test_images=len(leaks.test_images),
         settings=dataclasses.asdict(config),
         captions_mended=dict(sorted(annotations.mended.items())),
         names_matched=dict(sorted(inventory.names_matched.items())),
@@ -114,10 +120,8 @@ def _split_info(split: str, reports: Iterable[ShardReport]) -> SplitInfo:
     )
 
 
-def _duplicates(reports: Iterable[ShardReport]) -> list[list[str]]:
-    """Groups of ids whose files are the same, where they lie in more than one split."""
-    groups: dict[str, dict[str, str]] = defaultdict(dict)
+def _appearances(reports: Iterable[ShardReport]) -> dict[str, dict[str, Appearance]]:
+    splits: dict[str, dict[str, Appearance]] = {split: {} for split in SPLITS}
     for report in reports:
-        for image, digest in report.file_digests.items():
-            groups[digest][image] = report.split
-    return sorted(sorted(group) for group in groups.values() if len(set(group.values())) > 1)
+        splits[report.split] |= report.appearances
+    return splits

@@ -32,6 +32,7 @@ _OPTIONS: dict[str, tuple[type, str]] = {
     "max_pixels": (int, "set larger pictures aside"),
     "min_side": (int, "set pictures aside with fewer pixels in height or width"),
     "max_rejected_share": (float, "largest share of images or captions that may be set aside"),
+    "max_leaked_share": (float, "largest share of test images that may be in train or val too"),
     "max_caption_words": (int, "set longer captions aside"),
     "shard_megabytes": (int, "size of a TFRecord file, about"),
     "val_share": (float, "share of the val split where the data set knows no splits"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 from pathlib import Path
 
 from PIL import Image
@@ -33,7 +34,9 @@ def write_images(folder: Path, names: list[str] = ALL) -> None:
     """Writes pictures that differ from each other."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(names):
-        (folder / name).write_bytes(jpeg((40 + number, 30), (20 * number, 90, 200)))
+        pattern = Image.frombytes("RGB", (5, 4), random.Random(name).randbytes(60))
+        picture = pattern.resize((40 + number % 20, 30), Image.Resampling.NEAREST)
+        (folder / name).write_bytes(encoded(picture, "JPEG"))
 
 
 def write_flickr8k(root: Path) -> Path:
