@@ -37,6 +37,21 @@ class Rejection:
         return f"{self.reason.value}: {self.what} ({self.where}{detail})"
 
 
+@dataclass(frozen=True)
+class ArchiveMember:
+    """A picture in an archive.
+
+    Attributes:
+      archive: Path of the archive, relative to the data set's folder.
+      offset: First byte of the picture in it.
+      size: Number of its bytes.
+    """
+
+    archive: str
+    offset: int
+    size: int
+
+
 @dataclass
 class Annotations:
     """Captions, splits and places of images, as a reader collects them.
@@ -44,11 +59,13 @@ class Annotations:
     Attributes:
       max_caption_words: Captions of more words are set aside.
       files: Annotation files that were read, relative to the data set's folder.
+      archives: Archives that hold images, likewise.
       image_folders: Folders that hold the images, likewise.
       split_rule: How images came to their splits, for people.
       captions: Captions of each image id, each with the number that orders them, by what they say.
       splits: Split of each image id.
       paths: File of each image id, relative to the data set's folder.
+      members: Pictures in archives, by the path `ARCHIVE/NAME`.
       refused: Image ids that cannot be used, whatever else is said of them; each is in `rejected`.
       refused_paths: Files that the entries of refused images name, likewise.
       rejected: What was set aside.
@@ -58,11 +75,13 @@ class Annotations:
 
     max_caption_words: int
     files: list[str] = field(default_factory=list)
+    archives: list[str] = field(default_factory=list)
     image_folders: list[str] = field(default_factory=list)
     split_rule: str = ""
     captions: dict[str, dict[str, tuple[int, str]]] = field(default_factory=dict)
     splits: dict[str, str] = field(default_factory=dict)
     paths: dict[str, str] = field(default_factory=dict)
+    members: dict[str, ArchiveMember] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
     refused_paths: set[str] = field(default_factory=set)
     rejected: list[Rejection] = field(default_factory=list)

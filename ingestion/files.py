@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import tensorflow as tf
 
 from tfx_captioner.ingestion.errors import IngestError
-from tfx_captioner.ingestion.names import printable
+from tfx_captioner.ingestion.names import is_image_name, printable
 
 join = posixpath.join
 
@@ -81,6 +81,12 @@ def names_in(folder: str) -> list[str]:
     return sorted(name for name in _names(folder) if printable(name) == name)
 
 
+def folders_in(folder: str) -> list[str]:
+    """Sorted names of the folders in a folder; hidden ones and names of pictures are left out."""
+    names = [name for name in names_in(folder) if not (is_hidden(name) or is_image_name(name))]
+    return [name for name in names if is_folder(join(folder, name))]
+
+
 def list_files(folder: str) -> Listing:
     """Lists a folder and all below it, but hidden folders. Links are followed.
 
@@ -129,6 +135,19 @@ def read_bytes(path: str) -> bytes:
     """The whole content of a file."""
     with tf.io.gfile.GFile(path, "rb") as file:
         return file.read()
+
+
+def read_range(path: str, offset: int, size: int) -> bytes:
+    """Some bytes of a file, or fewer where it ends before."""
+    with tf.io.gfile.GFile(path, "rb") as file:
+        file.seek(offset)
+        return file.read(size)
+
+
+def stamp(path: str) -> FileStamp | None:
+    """The stamp of a file; None where there is no file."""
+    status = _status(path)
+    return status if isinstance(status, FileStamp) else None
 
 
 def read_text(path: str) -> str:

@@ -41,6 +41,10 @@ class Inventory:
             listing = files.list_files(files.join(source, folder))
             found |= {files.join(folder, path): stamp for path, stamp in listing.files.items()}
             unusable |= {files.join(folder, path): why for path, why in listing.unusable.items()}
+        archives = {path: files.stamp(files.join(source, path)) for path in annotations.archives}
+        for path, member in annotations.members.items():
+            archive = archives[member.archive]
+            found[path] = files.FileStamp(member.size, archive.modified if archive else 0)
         wanted = {
             image: annotations.paths[image]
             for image in annotations.splits

@@ -17,6 +17,12 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 
 from tfx_captioner.ingestion import files
 from tfx_captioner.ingestion.annotations import Annotations
+from tfx_captioner.ingestion.changes import (
+    describe_changes,
+    images_of,
+    read_images,
+    write_images,
+)
 from tfx_captioner.ingestion.config import IngestConfig
 from tfx_captioner.ingestion.dataset import DATASET, DatasetInfo
 from tfx_captioner.ingestion.errors import IngestError
@@ -63,7 +69,7 @@ def ingest(
     """
     source, out = files.absolute(source), files.absolute(out)
     previous = _previous_result(out)
-    reader = choose_reader(source, config.format)
+    reader = choose_reader(source, config.format, config.columns)
     annotations = reader.read(source, config)
     inventory = Inventory.take(source, annotations)
     inputs = _inputs(inventory, config)
@@ -89,9 +95,14 @@ def ingest(
         tf.io.gfile.rmtree(work)
         info = summarise(reader.name, inventory, reports, config)
         unchanged = previous is not None and previous.holds_same_records(info)
-        _write_summary(out if unchanged else staging.folder, info, annotations, inputs)
+        images, earlier = images_of(reports), read_images(out) if previous else None
+        target = out if unchanged else staging.folder
+        write_images(target, images)
+        _write_summary(target, info, annotations, inputs)
         if not unchanged:
             staging.publish(last=DATASET)
+    if earlier is not None:
+        _log.info("since the earlier result in %s: %s", out, describe_changes(earlier, images))
     _log_result(info, out)
     return info
 

@@ -27,11 +27,17 @@ class PlannedImage:
       id: Image id.
       path: Its file, relative to the data set's folder.
       captions: Its captions in order.
+      archive: Archive that its file is in, likewise; empty where it is in none.
+      offset: First byte of its file in the archive.
+      size: Bytes of its file in the archive.
     """
 
     id: str
     path: str
     captions: list[str]
+    archive: str = ""
+    offset: int = 0
+    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -133,11 +139,13 @@ def plan_shards(
 
 
 def _write_plan(shard: Shard, images: list[str], annotations: Annotations) -> None:
-    planned = (
-        PlannedImage(image, annotations.paths[image], annotations.ordered_captions(image))
-        for image in images
-    )
-    lines = (json.dumps(dataclasses.asdict(image)) + "\n" for image in planned)
+    lines = []
+    for image in images:
+        path = annotations.paths[image]
+        member = annotations.members.get(path)
+        planned = {"id": image, "path": path, "captions": annotations.ordered_captions(image)}
+        planned |= dataclasses.asdict(member) if member else {}
+        lines.append(json.dumps(planned) + "\n")
     files.write_text(shard.plan, "".join(lines))
 
 
@@ -149,12 +157,13 @@ def read_plan(shard: Shard) -> Iterator[PlannedImage]:
 
 
 def _reject_what_has_no_split(annotations: Annotations) -> None:
+    where = [*annotations.files, *annotations.archives][0]
     without = annotations.captions.keys() - annotations.splits.keys() - annotations.refused
     for image in sorted(without):
         captions = f"captions: {len(annotations.captions[image])}"
         known = is_image_name(annotations.paths.get(image, image))
         reason = Reason.IMAGE_WITHOUT_SPLIT if known else Reason.NO_IMAGE_NAME
-        annotations.reject(reason, image, annotations.files[0], captions)
+        annotations.reject(reason, image, where, captions)
 
 
 def _reject_what_is_not_mentioned(inventory: Inventory) -> None:

@@ -147,7 +147,11 @@ class WriteShard(beam.DoFn):
 
     def _read_image(self, image: PlannedImage) -> Picture | Rejection:
         try:
-            data = files.read_bytes(files.join(self._source, image.path))
+            if image.archive:
+                archive = files.join(self._source, image.archive)
+                data = files.read_range(archive, image.offset, image.size)
+            else:
+                data = files.read_bytes(files.join(self._source, image.path))
             return prepare_picture(data, **self._limits)
         except UnusablePictureError as error:
             return Rejection(error.reason, image.id, image.path, error.detail)

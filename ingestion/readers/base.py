@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tfx_captioner.ingestion import files
@@ -22,16 +22,23 @@ class Reader(abc.ABC):
     Attributes:
       name: Value of `--format` that forces this form.
       has_splits: Whether the form itself says which image is in which split.
+      is_general: Whether the form is so general that files of any other form come first.
       looked_for: What makes a folder be of this form, for people.
     """
 
     name: str
     has_splits: bool
+    is_general: bool = False
     looked_for: str
 
     @abc.abstractmethod
-    def recognises(self, source: str) -> bool:
-        """Whether the files of a folder are of this form."""
+    def recognises(self, source: str, columns: Mapping[str, str] | None = None) -> bool:
+        """Whether the files of a folder are of this form.
+
+        Args:
+          source: The folder.
+          columns: `IngestConfig.columns`, for forms that are tables.
+        """
 
     def near_miss(self, source: str) -> str:
         """What keeps a folder from being of this form that has some of its files; else empty."""

@@ -5,6 +5,7 @@ Source: X. Chen et al. (2015), Microsoft COCO Captions: Data Collection and Eval
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tfx_captioner.ingestion import files
@@ -34,7 +35,7 @@ class CocoReader(Reader):
         "the image folders train2014 and val2014"
     )
 
-    def recognises(self, source: str) -> bool:
+    def recognises(self, source: str, columns: Mapping[str, str] | None = None) -> bool:
         """Whether the captions of both splits are there, of one of the years."""
         return any(_find_captions(source, year) for year in _YEARS)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tfx_captioner.ingestion import files
 from tfx_captioner.ingestion.annotations import Annotations
 from tfx_captioner.ingestion.config import IngestConfig
@@ -35,7 +37,7 @@ class Flickr8kReader(Reader):
     has_splits = True
     looked_for = f"{_TOKENS} with {', '.join(SPLIT_FILES.values())}"
 
-    def recognises(self, source: str) -> bool:
+    def recognises(self, source: str, columns: Mapping[str, str] | None = None) -> bool:
         """Whether the captions and all split files are there."""
         tokens = _find_tokens(source)
         return tokens is not None and find_split_files(source) is not None

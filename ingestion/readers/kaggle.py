@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tfx_captioner.ingestion.annotations import Annotations
 from tfx_captioner.ingestion.config import IngestConfig
 from tfx_captioner.ingestion.errors import IngestError
@@ -13,6 +15,7 @@ from tfx_captioner.ingestion.readers.text import (
     csv_records,
     first_line,
     lines_of,
+    shown,
 )
 
 _HEADER = ["image", "caption"]
@@ -25,14 +28,14 @@ class Flickr8kKaggleReader(Reader):
     has_splits = False
     looked_for = "captions.txt with the header `image,caption`"
 
-    def recognises(self, source: str) -> bool:
+    def recognises(self, source: str, columns: Mapping[str, str] | None = None) -> bool:
         """Whether there is a captions.txt with the right header."""
         return is_kaggle_header(first_line(source, "captions.txt"))
 
     def near_miss(self, source: str) -> str:
         """The header of a captions.txt that is another one."""
         header = first_line(source, "captions.txt")
-        return f"captions.txt begins with {header!r}" if header else ""
+        return f"captions.txt begins with {shown(header)}" if header else ""
 
     def read(self, source: str, config: IngestConfig) -> Annotations:
         """Reads the captions; splits from Flickr8k's split files if they are there."""
@@ -67,14 +70,14 @@ class Flickr30kKaggleReader(Reader):
         "images",
     )
 
-    def recognises(self, source: str) -> bool:
+    def recognises(self, source: str, columns: Mapping[str, str] | None = None) -> bool:
         """Whether there is a results.csv with the right header."""
         return self._find_table(source) is not None
 
     def near_miss(self, source: str) -> str:
         """The header of a results.csv that is another one."""
         table = find(source, self._TABLES)
-        return f"{table} begins with {first_line(source, table)!r}" if table else ""
+        return f"{table} begins with {shown(first_line(source, table))}" if table else ""
 
     def read(self, source: str, config: IngestConfig) -> Annotations:
         """Reads the captions and splits by hash."""

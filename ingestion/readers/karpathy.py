@@ -7,7 +7,7 @@ Descriptions.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tfx_captioner.ingestion import files
@@ -43,7 +43,7 @@ class KarpathyReader(Reader):
 
     _FILES = ("dataset_flickr8k.json", "dataset_flickr30k.json", "dataset_coco.json")
 
-    def recognises(self, source: str) -> bool:
+    def recognises(self, source: str, columns: Mapping[str, str] | None = None) -> bool:
         """Whether there is one of the files."""
         return bool(self._present(source))
 

@@ -16,7 +16,8 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # A caption that is quoted goes over a few lines; a quote that nobody closes must not take more.
 _MOST_LINES = 20
 
-_LONGEST_HEADER = 100  # characters of a first line that errors show
+_HEAD = 65_536  # bytes that are enough for a first line
+_LONGEST_QUOTE = 100  # characters of a line that errors show
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,25 @@ def lines_of(source: str, path: str) -> list[Line]:
     Bytes are split before they are decoded, so that one bad line costs one line, and so that only
     line feeds and carriage returns end a line.
     """
-    content = files.read_bytes(files.join(source, path))
+    return _lines(files.read_bytes(files.join(source, path)), path)
+
+
+def first_line(source: str, path: str) -> str:
+    """The first line of a text file; empty where there is none."""
+    full = files.join(source, path)
+    if not files.exists(full) or files.is_folder(full):
+        return ""
+    lines = _lines(files.read_range(full, 0, _HEAD), path)
+    # A tab at the beginning is an empty first column.
+    return next((line.text.strip(" \r\n") for line in lines), "")
+
+
+def shown(line: str) -> str:
+    """A line as errors quote it."""
+    return repr(line if len(line) <= _LONGEST_QUOTE else f"{line[:_LONGEST_QUOTE]}...")
+
+
+def _lines(content: bytes, path: str) -> list[Line]:
     if content.startswith(_UTF16):
         content = content.decode("utf-16", "replace").encode("utf-8", "replace")
     lines = []
@@ -54,13 +73,6 @@ def lines_of(source: str, path: str) -> list[Line]:
             text = line.decode("utf-8", "replace")
             lines.append(Line(where, text, f"no UTF-8: {error.reason}"))
     return lines
-
-
-def first_line(source: str, path: str) -> str:
-    """The first line of a text file, shortened, as errors show it; empty where there is none."""
-    if not files.exists(files.join(source, path)) or files.is_folder(files.join(source, path)):
-        return ""
-    return next((line.text.strip()[:_LONGEST_HEADER] for line in lines_of(source, path)), "")
 
 
 def csv_records(lines: Sequence[Line], delimiter: str = ",") -> Iterator[Line]:

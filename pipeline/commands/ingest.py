@@ -16,17 +16,22 @@ if TYPE_CHECKING:
 HELP = "Turn photographs and captions into TFRecords."
 EXAMPLES = """\
 forms that are recognised: Flickr8k as published, Flickr8k and Flickr30k as on Kaggle, Karpathy's
-dataset_*.json, COCO captions
+dataset_*.json, COCO captions, Hugging Face image folders, WebDataset shards, and tables (.csv,
+.tsv, .jsonl, .parquet) with the columns image, caption and, where there is one, split
 
 examples:
   captioner ingest ~/Flickr8k data/records
   captioner ingest --format karpathy ~/Flickr8k data/records
   captioner ingest ~/Flickr8k data/records --sources coco='coco_*' --sources mine='IMG_*'
+  captioner ingest ~/holidays data/records --columns image=file --columns caption=title
   captioner ingest --max-rejected-share 0.2 ~/scraped data/records
   captioner ingest gs://bucket/coco gs://bucket/records -- --runner=DataflowRunner --project=mine
 """
 
-_FORMATS = ("auto", "flickr8k", "flickr8k_kaggle", "flickr30k_kaggle", "karpathy", "coco")
+_FORMATS = (
+    *("auto", "flickr8k", "flickr8k_kaggle", "flickr30k_kaggle", "karpathy", "coco"),
+    *("imagefolder", "webdataset", "table"),
+)
 _OPTIONS: dict[str, tuple[type, str]] = {
     "source_name": (str, "name of the data set in every example; default: the folder's name"),
     "max_pixels": (int, "set larger pictures aside"),
@@ -58,15 +63,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, (kind, text) in _OPTIONS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="X", help=text)
     parser.add_argument(
+        "--columns",
+        type=_named_value,
+        metavar="image|caption|split=NAME",
+        action="append",
+        help="name of a column of a table of captions; may be given often",
+    )
+    parser.add_argument(
         "--sources",
-        type=_named_pattern,
+        type=_named_value,
         metavar="NAME=PATTERN",
         action="append",
         help="another name of the data set for images whose id matches; may be given often",
     )
 
 
-def _named_pattern(text: str) -> tuple[str, str]:
+def _named_value(text: str) -> tuple[str, str]:
     name, equals, pattern = text.partition("=")
     if not (name and equals and pattern):
         raise argparse.ArgumentTypeError(f"must be NAME=PATTERN. Received: {text}")
@@ -82,7 +94,8 @@ def run(args: argparse.Namespace) -> int:
     from tfx_captioner.pipeline.errors import UserError
 
     given = {name: getattr(args, name) for name in ("format", *_OPTIONS)}
-    given["sources"] = dict(args.sources) if args.sources else None
+    for name in ("columns", "sources"):
+        given[name] = dict(getattr(args, name)) if getattr(args, name) else None
     try:
         config = IngestConfig(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:

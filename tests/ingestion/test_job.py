@@ -354,7 +354,7 @@ def test_real_photographs(shared: Path, tmp_path: Path) -> None:
         "val": 121,
         "test": 400,
     }
-    assert sum(size.captions for size in info.splits.values()) == 9539
+    assert sum(size.captions for size in info.splits.values()) == 9538
     assert info.splits["train"].captions_per_image.max == 5
-    assert info.rejected == {}
+    assert info.rejected == {"caption_repeated": 1}
     assert info.duplicates_across_splits == []

@@ -320,7 +320,7 @@ def test_encodings_of_json(tmp_path: Path, encoding: str) -> None:
     assert read(tmp_path)[1].ordered_captions("a.jpg")[0] == "First of a.jpg ."
 
 
-@pytest.mark.parametrize("header", ["file;text", "a,b,c", "Bild,Beschreibung"])
+@pytest.mark.parametrize("header", ["name;title", "a,b,c", "Bild,Beschreibung"])
 def test_unknown_header_is_shown(tmp_path: Path, header: str) -> None:
     with pytest.raises(IngestError) as raised:
         captions_txt(tmp_path, f"{header}\n000.jpg,A dog\n")
