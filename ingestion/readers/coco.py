@@ -65,29 +65,44 @@ class CocoReader(Reader):
         }
         prefixed = _have_ids_in_common([content for _, content in parts.values()])
         for part, (path, content) in parts.items():
+            found.files.append(path)
             folder = find_image_folder(
                 source, [files.join(parent, f"{part}{years[0]}") for parent in ("", "images")]
             )
-            found.files.append(path)
             found.image_folders.append(folder)
             prefix = f"{part}/" if prefixed else ""
             for where, entry in entries_in(content, "images", path, found):
-                key, name = _key(entry.get("id")), entry.get("file_name")
-                if key is None or not isinstance(name, str) or not name:
-                    found.reject_line(str(entry), where, "no `id` or no `file_name`")
-                    continue
-                image = f"{prefix}{key}"
-                is_test = part == "val" and hashed_share(printable(image)) < test_part
-                found.add_image(image, "test" if is_test else part, folder, name, where)
+                _add_image(entry, where, part, prefix, folder, test_part, found)
             for where, entry in entries_in(content, "annotations", path, found):
-                key, text = _key(entry.get("image_id")), entry.get("caption")
-                if key is None or not isinstance(text, str):
-                    found.reject_line(str(entry), where, "no `image_id` or no `caption`")
-                    continue
-                order = entry.get("id")
-                number = order if isinstance(order, int) else 0
-                found.add_caption(f"{prefix}{key}", number, text, where)
+                _add_caption(entry, where, prefix, found)
         return found
+
+
+def _add_image(
+    entry: dict[str, Any],
+    where: str,
+    part: str,
+    prefix: str,
+    folder: str,
+    test_part: float,
+    found: Annotations,
+) -> None:
+    key, name = _key(entry.get("id")), entry.get("file_name")
+    if key is None or not isinstance(name, str) or not name:
+        found.reject_line(str(entry), where, "no `id` or no `file_name`")
+        return
+    image = f"{prefix}{key}"
+    is_test = part == "val" and hashed_share(printable(image)) < test_part
+    found.add_image(image, "test" if is_test else part, folder, name, where)
+
+
+def _add_caption(entry: dict[str, Any], where: str, prefix: str, found: Annotations) -> None:
+    key, text = _key(entry.get("image_id")), entry.get("caption")
+    if key is None or not isinstance(text, str):
+        found.reject_line(str(entry), where, "no `image_id` or no `caption`")
+        return
+    order = entry.get("id")
+    found.add_caption(f"{prefix}{key}", order if isinstance(order, int) else 0, text, where)
 
 
 def _key(value: Any) -> str | None:

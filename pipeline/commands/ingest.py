@@ -142,9 +142,10 @@ def _progress_on_screen() -> Iterator[None]:
 def _print_tables(info: DatasetInfo, out: str) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console()
-    written = Table("split", title=f"{out}: read as {info.format}")
+    written = Table("split", title=Text(f"{out}: read as {info.format}"))
     for column in ("images", "captions", "captions per image", "shards"):
         written.add_column(column, justify="right")
     for split, size in info.splits.items():
@@ -157,9 +158,8 @@ def _print_tables(info: DatasetInfo, out: str) -> None:
             str(size.shards),
         )
     console.print(written)
-    sources = ", ".join(f"{images:,} of {name}" for name, images in info.sources.items())
-    console.print(f"images: {sources}", highlight=False)
-    console.print(f"splits: {info.split_rule}", highlight=False)
+    for line in _remarks(info):
+        console.print(line, highlight=False, markup=False)  # names of files are no markup
     if not info.rejected:
         console.print("nothing was set aside")
         return
@@ -168,3 +168,16 @@ def _print_tables(info: DatasetInfo, out: str) -> None:
     for reason, count in info.rejected.items():
         aside.add_row(reason, f"{count:,}")
     console.print(aside)
+
+
+def _remarks(info: DatasetInfo) -> Iterator[str]:
+    sources = ", ".join(f"{images:,} of {name}" for name, images in info.sources.items())
+    yield f"images: {sources}"
+    yield f"splits: {info.split_rule}"
+    for difference, matched in info.names_matched.items():
+        yield f"names: {matched.images:,} matched but for {difference}, as {matched.example}"
+    if info.captions_mended:
+        mended = ", ".join(f"{count:,} of {what}" for what, count in info.captions_mended.items())
+        yield f"captions mended: {mended}"
+    if info.leaked_test_images:
+        yield f"test images that are in train or val too: {info.leaked_test_images:,}"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -114,3 +116,10 @@ def write_coco(root: Path, year: str = "2017", train: int = 6, val: int = 12) ->
         path = root / "annotations" / f"captions_{part}{year}.json"
         path.write_text(json.dumps(content))
     return root
+
+
+def edit_json(path: Path, edit: Callable[[Any], object]) -> None:
+    """Changes the value in a JSON file."""
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))

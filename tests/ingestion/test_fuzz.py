@@ -166,7 +166,7 @@ def test_every_reader_is_fuzzed() -> None:
     assert FORMS.keys() == {reader.name for reader in READERS}
 
 
-@pytest.fixture(scope="module", params=FORMS)
+@pytest.fixture(scope="module")
 def spoilt(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
     """A data set of one form, with the file that is to be spoilt and what is in it."""
     root = tmp_path_factory.mktemp("fuzz") / request.param
@@ -174,6 +174,7 @@ def spoilt(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return request.param, root, path, path.read_bytes()
 
 
+@pytest.mark.parametrize("spoilt", FORMS, indirect=True)
 @FUZZ
 @given(st.data())
 def test_spoilt_bytes(spoilt: tuple[str, Path, Path, bytes], data: st.DataObject) -> None:
@@ -197,12 +198,11 @@ def test_spoilt_bytes(spoilt: tuple[str, Path, Path, bytes], data: st.DataObject
     check(form, root)
 
 
+@pytest.mark.parametrize("spoilt", IN_JSON, indirect=True)
 @FUZZ
 @given(st.data())
 def test_spoilt_values(spoilt: tuple[str, Path, Path, bytes], data: st.DataObject) -> None:
     form, root, path, content = spoilt
-    if form not in IN_JSON:
-        pytest.skip("no JSON")
     tree = json.loads(content)
     for _ in range(data.draw(st.integers(1, 4))):
         spoil(tree, data)
