@@ -139,6 +139,8 @@ class FileIndex:
             if "suffix" in missing and not lacks_suffix:
                 continue
             found = index.get(_folded(text), [])
+            if by_name and folder:  # the same name in a folder of another split is another picture
+                found = [hit for hit in found if hit.startswith(f"{folder}/")]
             if not found:
                 continue
             spelt = {hit: _spelt(hit, by_name, "suffix" in missing) for hit in found}

@@ -293,7 +293,6 @@ def account_for_images(inventory: Inventory, selected: dict[str, list[str]]) -> 
     assert not rejected & {*written}
     assert mentioned == {*written} | (rejected & mentioned)
     paths = {annotations.paths[image] for image in written}
-    assert len(paths) == len(written), "no picture is written twice"
     told = {entry.where for entry in annotations.rejected} | annotations.refused_paths
     told |= {annotations.paths.get(image, "") for image in rejected}
     for path in [*inventory.files, *inventory.unusable]:

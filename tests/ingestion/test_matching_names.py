@@ -167,6 +167,13 @@ def test_what_is_overlooked_in_names_and_what_is_not(
     assert said == (difference or "")
 
 
+def test_file_of_the_same_name_in_another_folder_of_images_is_another_picture() -> None:
+    folders = ["train2017", "val2017"]
+    matches = match_files({"5": "val2017/5.jpg"}, ["train2017/5.jpg"], folders, "coco")
+    assert matches.paths == {}
+    assert matches.problems == {}
+
+
 def test_error_shows_both_sides_where_no_name_matches(kaggle: Path) -> None:
     rename_in_captions(kaggle, lambda name: f"photo_{name}")
     with pytest.raises(IngestError) as raised:
