@@ -25,7 +25,9 @@ PIPELINE = [
     "numpy",
     "pillow>=10",
     "psutil>=5.9",
+    "pyarrow",  # tables of captions in Parquet
     "pydantic>=2.7",
+    "scipy>=1.11",  # the search for pictures that are in two splits
     # The training's logs; TensorFlow 2.21 no longer brings it.
     "tensorboard>=2.20; python_version >= '3.11'",
     "tensorflow-data-validation",

@@ -33,7 +33,7 @@ def systems_of(data: Path) -> Iterator[tuple[str, References, Hypotheses]]:
     from tfx_captioner.ingestion.readers.registry import choose_reader
 
     found = choose_reader(str(data)).read(str(data), IngestConfig())
-    captions = {image: [text for _, text in sorted(of)] for image, of in found.captions.items()}
+    captions = {image: found.ordered_captions(image) for image in found.captions}
     train, test = (
         {image: captions[image] for image, split in found.splits.items() if split == wanted}
         for wanted in ("train", "test")

@@ -57,7 +57,7 @@ def write_data(data: Path, folder: str) -> dict[str, str]:
     for split in ("train", "test"):
         records = []
         for image in sorted(found.captions):
-            texts = [text for _, text in sorted(found.captions[image])]
+            texts = found.ordered_captions(image)
             if found.splits[image] != split or len(texts) < 2:
                 continue
             if split == "test":

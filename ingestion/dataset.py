@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tfx_captioner.ingestion import files
@@ -33,6 +33,19 @@ class SplitInfo:
 
 
 @dataclass(frozen=True)
+class NamesMatched:
+    """Images whose file has another name than the annotations say.
+
+    Attributes:
+      images: Number of images.
+      example: One of them.
+    """
+
+    images: int
+    example: str
+
+
+@dataclass(frozen=True)
 class DatasetInfo:
     """What an ingested data set holds, and what was set aside.
 
@@ -43,9 +56,14 @@ class DatasetInfo:
       split_rule: How images came to their splits.
       splits: By name: train, val, test.
       rejected: Number of things set aside by reason; `rejected.jsonl` lists them.
-      duplicates_across_splits: Groups of image ids of different splits whose files are the same,
-        byte for byte.
+      duplicates_across_splits: Groups of image ids of different splits with the same pixels.
       settings: The `IngestConfig`.
+      captions_mended: Number of captions that were mended, by what was wrong with them.
+      names_matched: Images whose file has another name than the annotations say, by what the
+        names differ in, such as "case".
+      near_duplicates_across_splits: Pairs of image ids of different splits that look nearly the
+        same.
+      leaked_test_images: Test images that are in train or val too, or nearly the same.
     """
 
     format: str
@@ -56,6 +74,10 @@ class DatasetInfo:
     rejected: dict[str, int]
     duplicates_across_splits: list[list[str]]
     settings: dict[str, Any]
+    captions_mended: dict[str, int] = field(default_factory=dict)
+    names_matched: dict[str, NamesMatched] = field(default_factory=dict)
+    near_duplicates_across_splits: list[list[str]] = field(default_factory=list)
+    leaked_test_images: int = 0
 
     def holds_same_records(self, other: DatasetInfo) -> bool:
         """Whether the TFRecord files of two data sets hold the same."""
@@ -84,6 +106,13 @@ class DatasetInfo:
                 )
                 for name, split in content["splits"].items()
             }
-            return cls(**{**content, "splits": splits})
-        except (ValueError, KeyError, TypeError) as error:
-            raise IngestError(f"{path} cannot be read: {error!r}. Remove the folder.") from error
+            matched = {
+                difference: NamesMatched(**entry)
+                for difference, entry in content.get("names_matched", {}).items()
+            }
+            return cls(**{**content, "splits": splits, "names_matched": matched})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise IngestError(
+                f"{path} is none that this version wrote: {error!r}. Nothing in {folder} was "
+                "changed. Name another folder to write, or move this one away."
+            ) from error

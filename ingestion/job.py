@@ -17,11 +17,18 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 
 from tfx_captioner.ingestion import files
 from tfx_captioner.ingestion.annotations import Annotations
+from tfx_captioner.ingestion.changes import (
+    describe_changes,
+    images_of,
+    read_images,
+    write_images,
+)
 from tfx_captioner.ingestion.config import IngestConfig
 from tfx_captioner.ingestion.dataset import DATASET, DatasetInfo
 from tfx_captioner.ingestion.errors import IngestError
 from tfx_captioner.ingestion.fingerprint import code_of, hash_of
-from tfx_captioner.ingestion.plan import Inventory, Shard, plan_shards, select_images
+from tfx_captioner.ingestion.inventory import Inventory
+from tfx_captioner.ingestion.plan import Shard, plan_shards, select_images
 from tfx_captioner.ingestion.publish import Staging
 from tfx_captioner.ingestion.readers.registry import choose_reader
 from tfx_captioner.ingestion.shards import ShardReport, WriteShard
@@ -62,7 +69,7 @@ def ingest(
     """
     source, out = files.absolute(source), files.absolute(out)
     previous = _previous_result(out)
-    reader = choose_reader(source, config.format)
+    reader = choose_reader(source, config.format, config.columns)
     annotations = reader.read(source, config)
     inventory = Inventory.take(source, annotations)
     inputs = _inputs(inventory, config)
@@ -86,11 +93,16 @@ def ingest(
         _write_records(shards, WriteShard(source, source_name, config), beam_pipeline_args)
         reports = [ShardReport.read(shard.report) for shard in shards]
         tf.io.gfile.rmtree(work)
-        info = summarise(reader.name, annotations, reports, config)
+        info = summarise(reader.name, inventory, reports, config)
         unchanged = previous is not None and previous.holds_same_records(info)
-        _write_summary(out if unchanged else staging.folder, info, annotations, inputs)
+        images, earlier = images_of(reports), read_images(out) if previous else None
+        target = out if unchanged else staging.folder
+        write_images(target, images)
+        _write_summary(target, info, annotations, inputs)
         if not unchanged:
             staging.publish(last=DATASET)
+    if earlier is not None:
+        _log.info("since the earlier result in %s: %s", out, describe_changes(earlier, images))
     _log_result(info, out)
     return info
 
@@ -112,17 +124,14 @@ def _previous_result(out: str) -> DatasetInfo | None:
 def _inputs(inventory: Inventory, config: IngestConfig) -> dict[str, Any]:
     """All that the result depends on, as far as can be told without reading an image."""
     source = inventory.source
-    stamps = {
-        folder: {name: dataclasses.astuple(stamp) for name, stamp in names.items()}
-        for folder, names in inventory.listing.items()
-    }
+    stamps = {path: dataclasses.astuple(stamp) for path, stamp in inventory.files.items()}
     return {
         "source": posixpath.basename(source),
         "annotations": {
             path: hashlib.sha256(files.read_bytes(files.join(source, path))).hexdigest()
             for path in inventory.annotations.files
         },
-        "images": hash_of(stamps),
+        "images": hash_of([stamps, dict(inventory.unusable)]),
         "settings": dataclasses.asdict(config),
         "code": code_of("*.py", "readers/*.py"),
     }
@@ -175,9 +184,9 @@ def _write_summary(
 def _log_result(info: DatasetInfo, out: str) -> None:
     images = ", ".join(f"{split} {size.images}" for split, size in info.splits.items())
     _log.info("wrote %s: %s images; %d things set aside", out, images, sum(info.rejected.values()))
-    if info.duplicates_across_splits:
+    if info.leaked_test_images:
         _log.warning(
-            "%d images lie in more than one split under different names, see %s",
-            len(info.duplicates_across_splits),
+            "%d test images are in train or val too, or nearly, see %s",
+            info.leaked_test_images,
             DATASET,
         )

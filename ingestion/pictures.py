@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from tfx_captioner.ingestion.annotations import Reason
+from tfx_captioner.ingestion.leaks import Appearance
+from tfx_captioner.ingestion.reasons import Reason
 
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 _PHOTOGRAPHS = ("JPEG", "MPO", "WEBP")
@@ -43,11 +44,13 @@ class Picture:
       encoded: JPEG or PNG bytes that decode, with three channels, to what a person sees.
       height: Of the decoded picture, in pixels.
       width: Likewise.
+      appearance: What tells whether another picture looks the same.
     """
 
     encoded: bytes
     height: int
     width: int
+    appearance: Appearance
 
 
 def prepare_picture(data: bytes, *, max_pixels: int, min_side: int) -> Picture:
@@ -77,13 +80,16 @@ def prepare_picture(data: bytes, *, max_pixels: int, min_side: int) -> Picture:
         raise UnusablePictureError(
             Reason.IMAGE_TOO_SMALL, f"{width} x {height} pixels; `min_side` is {min_side}"
         )
-    if _seen_alike(image, data) and _decodes(data, height, width):
-        return Picture(data, height, width)
+    if _seen_alike(image, data):
+        decoded = _decoded(data, height, width)
+        if decoded is not None:
+            return Picture(data, height, width, Appearance.of(decoded))
     upright = _upright(image, data)
     encoded = _encode(upright, "JPEG" if image.format in _PHOTOGRAPHS else "PNG")
-    if not _decodes(encoded, upright.height, upright.width):
+    decoded = _decoded(encoded, upright.height, upright.width)
+    if decoded is None:
         raise UnusablePictureError(Reason.IMAGE_UNREADABLE, "TensorFlow cannot decode it")
-    return Picture(encoded, upright.height, upright.width)
+    return Picture(encoded, upright.height, upright.width, Appearance.of(decoded))
 
 
 def _open(data: bytes) -> Image.Image:
@@ -121,12 +127,13 @@ def _orientation(image: Image.Image) -> int:
         return _UPRIGHT
 
 
-def _decodes(encoded: bytes, height: int, width: int) -> bool:
+def _decoded(encoded: bytes, height: int, width: int) -> np.ndarray | None:
+    """The pixels as TensorFlow sees them; None where it does not see a picture of this size."""
     try:
-        decoded = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+        decoded = tf.io.decode_image(encoded, channels=3, expand_animations=False).numpy()
     except tf.errors.InvalidArgumentError:
-        return False
-    return tuple(decoded.shape) == (height, width, 3)
+        return None
+    return decoded if decoded.shape == (height, width, 3) else None
 
 
 def _upright(image: Image.Image, data: bytes) -> Image.Image:

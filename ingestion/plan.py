@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import posixpath
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tfx_captioner.ingestion import files
-from tfx_captioner.ingestion.annotations import SPLITS, Annotations, Reason
+from tfx_captioner.ingestion.annotations import SPLITS, Annotations, examples
 from tfx_captioner.ingestion.errors import IngestError
+from tfx_captioner.ingestion.inventory import Inventory
+from tfx_captioner.ingestion.names import is_image_name
+from tfx_captioner.ingestion.reasons import Reason
 
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
+_EXAMPLES = 3  # of each reason, in errors
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,17 @@ class PlannedImage:
       id: Image id.
       path: Its file, relative to the data set's folder.
       captions: Its captions in order.
+      archive: Archive that its file is in, likewise; empty where it is in none.
+      offset: First byte of its file in the archive.
+      size: Bytes of its file in the archive.
     """
 
     id: str
     path: str
     captions: list[str]
+    archive: str = ""
+    offset: int = 0
+    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,36 +59,6 @@ class Shard:
     report: str
 
 
-@dataclass(frozen=True)
-class Inventory:
-    """A data set as it lies there, images unread.
-
-    Attributes:
-      source: Its folder.
-      annotations: What its annotation files say.
-      listing: Files in its image folders, by folder and name.
-    """
-
-    source: str
-    annotations: Annotations
-    listing: Mapping[str, Mapping[str, files.FileStamp]]
-
-    @classmethod
-    def take(cls, source: str, annotations: Annotations) -> Inventory:
-        """Lists the image folders that the annotations name."""
-        listing = {
-            folder: files.stamps_in(files.join(source, folder))
-            for folder in annotations.image_folders
-        }
-        return cls(source, annotations, listing)
-
-    def size(self, image: str) -> int | None:
-        """Bytes in the file of an image; None where there is no file."""
-        folder, name = posixpath.split(self.annotations.paths[image])
-        stamp = self.listing.get(folder, {}).get(name)
-        return None if stamp is None else stamp.size
-
-
 def select_images(inventory: Inventory) -> dict[str, list[str]]:
     """Image ids of each split, sorted; what cannot be used is set aside in the annotations.
 
@@ -90,11 +68,13 @@ def select_images(inventory: Inventory) -> dict[str, list[str]]:
     selected: dict[str, list[str]] = {split: [] for split in SPLITS}
     annotations = inventory.annotations
     for image, split in sorted(annotations.splits.items()):
+        if image in annotations.refused:
+            continue
         path = annotations.paths[image]
         if not annotations.captions.get(image):
             annotations.reject(Reason.IMAGE_WITHOUT_CAPTIONS, image, path)
         elif inventory.size(image) is None:
-            annotations.reject(Reason.IMAGE_MISSING, image, path)
+            annotations.reject(Reason.IMAGE_MISSING, image, path, inventory.why_missing(image))
         else:
             selected[split].append(image)
     _reject_what_has_no_split(annotations)
@@ -113,6 +93,7 @@ def check_no_split_is_empty(images: Mapping[str, int], annotations: Annotations)
     raise IngestError(
         f"Every split must have images. Without any: {', '.join(empty)} (splits "
         f"{annotations.split_rule}). Set aside: {aside}."
+        f"{examples(annotations.rejected, _EXAMPLES)}"
     )
 
 
@@ -158,11 +139,13 @@ def plan_shards(
 
 
 def _write_plan(shard: Shard, images: list[str], annotations: Annotations) -> None:
-    planned = (
-        PlannedImage(image, annotations.paths[image], annotations.ordered_captions(image))
-        for image in images
-    )
-    lines = (json.dumps(dataclasses.asdict(image)) + "\n" for image in planned)
+    lines = []
+    for image in images:
+        path = annotations.paths[image]
+        member = annotations.members.get(path)
+        planned = {"id": image, "path": path, "captions": annotations.ordered_captions(image)}
+        planned |= dataclasses.asdict(member) if member else {}
+        lines.append(json.dumps(planned) + "\n")
     files.write_text(shard.plan, "".join(lines))
 
 
@@ -174,35 +157,41 @@ def read_plan(shard: Shard) -> Iterator[PlannedImage]:
 
 
 def _reject_what_has_no_split(annotations: Annotations) -> None:
-    for image in sorted(annotations.captions.keys() - annotations.splits.keys()):
+    where = [*annotations.files, *annotations.archives][0]
+    without = annotations.captions.keys() - annotations.splits.keys() - annotations.refused
+    for image in sorted(without):
         captions = f"captions: {len(annotations.captions[image])}"
-        if _is_image_name(annotations.paths.get(image, image)):
-            annotations.reject(Reason.IMAGE_WITHOUT_SPLIT, image, annotations.files[0], captions)
-        else:
-            annotations.reject(Reason.NO_IMAGE_NAME, image, annotations.files[0], captions)
+        known = is_image_name(annotations.paths.get(image, image))
+        reason = Reason.IMAGE_WITHOUT_SPLIT if known else Reason.NO_IMAGE_NAME
+        annotations.reject(reason, image, where, captions)
 
 
 def _reject_what_is_not_mentioned(inventory: Inventory) -> None:
     """Files in the image folders that no annotation speaks of."""
     annotations = inventory.annotations
-    mentioned = set(annotations.paths.values())
+    mentioned = set(annotations.paths.values()) | annotations.refused_paths
+    mentioned |= set(annotations.files)
     mentioned |= {
         files.join(folder, image)
         for folder in annotations.image_folders
         for image in annotations.captions
     }
-    for folder, names in inventory.listing.items():
-        for name in names:
-            path = files.join(folder, name)
-            if path in mentioned or name.startswith("."):
-                continue
-            known = _is_image_name(name)
-            reason = Reason.IMAGE_WITHOUT_CAPTIONS if known else Reason.NO_IMAGE_NAME
-            annotations.reject(reason, name, path, "in no annotation file")
-
-
-def _is_image_name(name: str) -> bool:
-    return name.lower().endswith(_IMAGE_SUFFIXES)
+    for path in sorted(inventory.files.keys() - mentioned):
+        if not files.is_hidden(path):
+            known = is_image_name(path)
+            # Beside the annotation files lie licences and the like, which nobody took for images.
+            if known or "" not in annotations.image_folders:
+                reason = Reason.IMAGE_WITHOUT_CAPTIONS if known else Reason.NO_IMAGE_NAME
+                name = inventory.name_in_folder(path)
+                annotations.reject(reason, name, path, "in no annotation file")
+    for path in sorted(inventory.unusable.keys() - mentioned):
+        if not files.is_hidden(path):
+            annotations.reject(
+                Reason.FILE_UNUSABLE,
+                inventory.name_in_folder(path),
+                path,
+                inventory.unusable[path],
+            )
 
 
 def _stable_hash(image: str) -> int:

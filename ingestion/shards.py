@@ -15,16 +15,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
 
 import apache_beam as beam
 import tensorflow as tf
 
 from tfx_captioner.ingestion import files
-from tfx_captioner.ingestion.annotations import Reason, Rejection
+from tfx_captioner.ingestion.annotations import Rejection
 from tfx_captioner.ingestion.config import IngestConfig
+from tfx_captioner.ingestion.leaks import Appearance
 from tfx_captioner.ingestion.pictures import Picture, UnusablePictureError, prepare_picture
 from tfx_captioner.ingestion.plan import PlannedImage, Shard, read_plan
+from tfx_captioner.ingestion.reasons import Reason
 
 # Reading and decoding leave the interpreter lock alone; this many images are in memory at once.
 _THREADS, _BATCH = 4, 16
@@ -41,7 +42,7 @@ class ShardReport:
     Attributes:
       split: The shard's split.
       digests: SHA-256 of each serialized Example, by image id.
-      file_digests: SHA-256 of each image file, by image id.
+      appearances: What tells whether two pictures look alike, by image id.
       captions_per_image: How many images have how many captions.
       sources: How many images are of which source.
       rejected: What was set aside.
@@ -49,7 +50,7 @@ class ShardReport:
 
     split: str
     digests: dict[str, str] = field(default_factory=dict)
-    file_digests: dict[str, str] = field(default_factory=dict)
+    appearances: dict[str, Appearance] = field(default_factory=dict)
     captions_per_image: dict[int, int] = field(default_factory=dict)
     sources: dict[str, int] = field(default_factory=dict)
     rejected: list[Rejection] = field(default_factory=list)
@@ -67,7 +68,15 @@ class ShardReport:
             Rejection(**{**entry, "reason": Reason(entry["reason"])})
             for entry in content["rejected"]
         ]
-        return cls(**{**content, "captions_per_image": captions, "rejected": rejected})
+        appearances = {
+            image: Appearance(**appearance) for image, appearance in content["appearances"].items()
+        }
+        parsed = {
+            "captions_per_image": captions,
+            "rejected": rejected,
+            "appearances": appearances,
+        }
+        return cls(**{**content, **parsed})
 
 
 class WriteShard(beam.DoFn):
@@ -95,16 +104,15 @@ class WriteShard(beam.DoFn):
         partial = f"{shard.report}.{uuid.uuid4().hex}.tfrecord"
         options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=1)
         with tf.io.TFRecordWriter(partial, options) as writer:
-            for image, result in self._read_images(shard):
-                if isinstance(result, Rejection):
-                    report.rejected.append(result)
+            for image, picture in self._read_images(shard):
+                if isinstance(picture, Rejection):
+                    report.rejected.append(picture)
                     continue
-                picture, file_digest = result
                 name = self._source_of(image.id)
                 record = serialize_example(image, picture, name)
                 writer.write(record)
                 report.digests[image.id] = hashlib.sha256(record).hexdigest()
-                report.file_digests[image.id] = file_digest
+                report.appearances[image.id] = picture.appearance
                 counts[len(image.captions)] += 1
                 sources[name] += 1
         report.captions_per_image = dict(counts)
@@ -122,8 +130,8 @@ class WriteShard(beam.DoFn):
         )
         return next(matching, self._source_name)
 
-    def _read_images(self, shard: Shard) -> Iterator[tuple[PlannedImage, Any]]:
-        """Images of a shard, in order, each with its picture and digest or its rejection."""
+    def _read_images(self, shard: Shard) -> Iterator[tuple[PlannedImage, Picture | Rejection]]:
+        """Images of a shard, in order, each with its picture or its rejection."""
         total = sum(1 for _ in read_plan(shard))
         plan, done = read_plan(shard), 0
         started = reported = time.monotonic()
@@ -137,15 +145,18 @@ class WriteShard(beam.DoFn):
                     rate = done / (now - started)
                     _log.info("%s: %d/%d images, %.0f/s", shard.name, done, total, rate)
 
-    def _read_image(self, image: PlannedImage) -> tuple[Picture, str] | Rejection:
+    def _read_image(self, image: PlannedImage) -> Picture | Rejection:
         try:
-            data = files.read_bytes(files.join(self._source, image.path))
-            picture = prepare_picture(data, **self._limits)
+            if image.archive:
+                archive = files.join(self._source, image.archive)
+                data = files.read_range(archive, image.offset, image.size)
+            else:
+                data = files.read_bytes(files.join(self._source, image.path))
+            return prepare_picture(data, **self._limits)
         except UnusablePictureError as error:
             return Rejection(error.reason, image.id, image.path, error.detail)
         except tf.errors.OpError as error:
             return Rejection(Reason.IMAGE_UNREADABLE, image.id, image.path, error.message)
-        return picture, hashlib.sha256(data).hexdigest()
 
 
 def serialize_example(image: PlannedImage, picture: Picture, source_name: str) -> bytes:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from tfx_captioner.ingestion.annotations import SPLITS, Annotations, Reason, Rejection
+from tfx_captioner.ingestion.annotations import SPLITS, Annotations, Rejection
 from tfx_captioner.ingestion.config import IngestConfig
 from tfx_captioner.ingestion.dataset import CaptionsPerImage, DatasetInfo, SplitInfo
 from tfx_captioner.ingestion.errors import IngestError
 from tfx_captioner.ingestion.fingerprint import hash_of
+from tfx_captioner.ingestion.inventory import Inventory
+from tfx_captioner.ingestion.leaks import Appearance, find_leaks
 from tfx_captioner.ingestion.plan import check_no_split_is_empty
 from tfx_captioner.ingestion.shards import ShardReport
 
-_BAD_CAPTIONS = (Reason.CAPTION_EMPTY, Reason.CAPTION_UNPARSABLE)
+_EXAMPLES = 5  # of what was set aside, in errors
 
 
 def summarise(
     form: str,
-    annotations: Annotations,
+    inventory: Inventory,
     reports: Sequence[ShardReport],
     config: IngestConfig,
 ) -> DatasetInfo:
@@ -28,13 +30,15 @@ def summarise(
 
     Args:
       form: Name of the reader.
-      annotations: What the reader found, and what was set aside before images were read.
+      inventory: The data set, with what was set aside before images were read.
       reports: One per shard.
       config: Settings.
 
     Raises:
-      IngestError: A split is left without images, or more was set aside than is allowed.
+      IngestError: A split is left without images, more was set aside than is allowed, or too many
+        test images are in train or val too.
     """
+    annotations = inventory.annotations
     for report in reports:
         annotations.rejected += report.rejected
     annotations.rejected.sort(key=dataclasses.astuple)
@@ -43,6 +47,8 @@ def summarise(
         images[report.split] += len(report.digests)
     _check_rejected_share(annotations, config)
     check_no_split_is_empty(images, annotations)
+    leaks = find_leaks(_appearances(reports))
+    leaks.check(images["test"], config.max_leaked_share)
     rejected = Counter(rejection.reason.value for rejection in annotations.rejected)
     sources: Counter[str] = Counter()
     for report in reports:
@@ -59,8 +65,12 @@ def summarise(
         split_rule=annotations.split_rule,
         splits={split: _split_info(split, reports) for split in SPLITS},
         rejected=dict(sorted(rejected.items())),
-        duplicates_across_splits=_duplicates(reports),
+        duplicates_across_splits=leaks.same,
+        near_duplicates_across_splits=leaks.similar,
+        leaked_test_images=len(leaks.test_images),
         settings=dataclasses.asdict(config),
+        captions_mended=dict(sorted(annotations.mended.items())),
+        names_matched=dict(sorted(inventory.names_matched.items())),
     )
 
 
@@ -74,27 +84,23 @@ def rejected_lines(rejected: Iterable[Rejection]) -> str:
 
 def _check_rejected_share(annotations: Annotations, config: IngestConfig) -> None:
     """Counts images that have a split: the rest was not asked for, so it is no sign of damage."""
-    lines = [rejection for rejection in annotations.rejected if rejection.reason in _BAD_CAPTIONS]
+    lines = [rejection for rejection in annotations.rejected if rejection.reason.is_bad_caption]
     images = [
         rejection
         for rejection in annotations.rejected
-        if rejection.reason not in _BAD_CAPTIONS and rejection.what in annotations.splits
+        if rejection.reason.is_bad_image and rejection.what in annotations.splits
     ]
-    for kind, rejected, total in (
-        ("images", images, len(annotations.splits)),
-        ("caption lines", lines, annotations.caption_lines),
+    for kind, rejected, count, total in (
+        ("images", images, len({image.what for image in images}), len(annotations.splits)),
+        ("caption lines", lines, len(lines), annotations.caption_lines),
     ):
-        share = len(rejected) / max(1, total)
+        share = count / max(1, total)
         if share > config.max_rejected_share:
-            examples = "".join(
-                f"\n  {rejection.reason.value}: {rejection.what} ({rejection.where}"
-                f"{', ' + rejection.detail if rejection.detail else ''})"
-                for rejection in rejected[:5]
-            )
+            first = "".join(f"\n  {rejection}" for rejection in rejected[:_EXAMPLES])
             raise IngestError(
-                f"{len(rejected)} of {total} {kind} had to be set aside, more than "
+                f"{count} of {total} {kind} had to be set aside, more than "
                 f"`max_rejected_share` allows: {share:.3g} > {config.max_rejected_share:g}. "
-                f"The first ones:{examples}"
+                f"The first ones:{first}"
             )
 
 
@@ -114,10 +120,8 @@ def _split_info(split: str, reports: Iterable[ShardReport]) -> SplitInfo:
     )
 
 
-def _duplicates(reports: Iterable[ShardReport]) -> list[list[str]]:
-    """Groups of ids whose files are the same, where they lie in more than one split."""
-    groups: dict[str, dict[str, str]] = defaultdict(dict)
+def _appearances(reports: Iterable[ShardReport]) -> dict[str, dict[str, Appearance]]:
+    splits: dict[str, dict[str, Appearance]] = {split: {} for split in SPLITS}
     for report in reports:
-        for image, digest in report.file_digests.items():
-            groups[digest][image] = report.split
-    return sorted(sorted(group) for group in groups.values() if len(set(group.values())) > 1)
+        splits[report.split] |= report.appearances
+    return splits

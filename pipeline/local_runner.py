@@ -123,7 +123,7 @@ def _check_source(config: PipelineConfig) -> None:
             f"Received: {source}."
         )
     try:
-        choose_reader(source, data.ingest.format)
+        choose_reader(source, data.ingest.format, data.ingest.columns)
     except IngestError as error:
         raise UserError(str(error)) from error
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import abc
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tfx_captioner.ingestion import files
 from tfx_captioner.ingestion.annotations import Annotations
 from tfx_captioner.ingestion.config import IngestConfig
 from tfx_captioner.ingestion.errors import IngestError
+
+_SHOWN_NAMES = 12  # of a folder, in errors
 
 
 class Reader(abc.ABC):
@@ -20,16 +22,35 @@ class Reader(abc.ABC):
     Attributes:
       name: Value of `--format` that forces this form.
       has_splits: Whether the form itself says which image is in which split.
+      is_general: Whether the form is so general that files of any other form come first.
       looked_for: What makes a folder be of this form, for people.
     """
 
     name: str
     has_splits: bool
+    is_general: bool = False
     looked_for: str
 
     @abc.abstractmethod
-    def recognises(self, source: str) -> bool:
-        """Whether the files of a folder are of this form."""
+    def recognises(self, source: str, columns: Mapping[str, str] | None = None) -> bool:
+        """Whether the files of a folder are of this form.
+
+        Args:
+          source: The folder.
+          columns: `IngestConfig.columns`, for forms that are tables.
+        """
+
+    def near_miss(self, source: str) -> str:
+        """What keeps a folder from being of this form that has some of its files; else empty."""
+        return ""
+
+    def refusal(self, source: str) -> str:
+        """Error for a folder that is read as this form and is not of it."""
+        near = self.near_miss(source)
+        return (
+            f"{source} is not of the form {self.name}: needs {self.looked_for}."
+            f"{f' But {near}.' if near else ''}"
+        )
 
     @abc.abstractmethod
     def read(self, source: str, config: IngestConfig) -> Annotations:
@@ -54,76 +75,93 @@ def find_image_folder(source: str, candidates: Sequence[str]) -> str:
     for candidate in candidates:
         if files.is_folder(files.join(source, candidate)):
             return candidate
-    raise IngestError(f"No folder of images in {source}. Looked for: {', '.join(candidates)}.")
+    raise no_image_folder(source, candidates)
 
 
-def lines_of(source: str, path: str) -> Iterator[tuple[str, str, str | None]]:
-    """Lines of a text file that are not blank.
-
-    Bytes are split before they are decoded, so that one bad line costs one line, and so that only
-    line feeds and carriage returns end a line.
-
-    Yields:
-      Where the line stands (`path:number`), its text, and what is wrong with its encoding or None.
-    """
-    content = files.read_bytes(files.join(source, path)).removeprefix(b"\xef\xbb\xbf")
-    for number, line in enumerate(content.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            yield f"{path}:{number}", line.decode("utf-8"), None
-        except UnicodeDecodeError as error:
-            yield f"{path}:{number}", line.decode("utf-8", "replace"), f"no UTF-8: {error.reason}"
+def no_image_folder(source: str, candidates: Sequence[str]) -> IngestError:
+    """The error for a data set without a folder of images."""
+    return IngestError(
+        f"No folder of images in {source}. Looked for: {', '.join(candidates)}. It holds: "
+        f"{holdings(source)}."
+    )
 
 
-def add_captions(
-    found: Annotations,
-    lines: Iterable[tuple[str, str, str | None]],
-    parse: Callable[[str], tuple[str, int, str]],
-) -> None:
-    """Keeps the captions of a text file, and sets the lines aside that cannot be parsed.
-
-    Args:
-      found: Where they go.
-      lines: As `lines_of` yields them.
-      parse: Image, number and text of a line; raises ValueError where it is of another form.
-    """
-    for where, line, problem in lines:
-        try:
-            if problem:
-                raise ValueError(problem)
-            image, number, text = parse(line)
-        except ValueError as error:
-            found.reject_line(line, where, str(error))
-        else:
-            found.add_caption(image, number, text, where)
+def holdings(source: str) -> str:
+    """The first names in a folder, for errors."""
+    names = files.names_in(source)
+    shown = ", ".join(names[:_SHOWN_NAMES]) or "nothing"
+    more = len(names) - _SHOWN_NAMES
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def read_json(source: str, path: str) -> dict[str, Any]:
     """A JSON file that holds an object.
 
+    Bytes that are not UTF-8 become half surrogate pairs, so that they cost the one caption or name
+    they stand in.
+
     Raises:
       IngestError: It does not.
     """
+    content = files.read_bytes(files.join(source, path))
     try:
-        content = json.loads(files.read_bytes(files.join(source, path)))
+        value = json.loads(content.decode(json.detect_encoding(content), "surrogateescape"))
     except ValueError as error:
         raise IngestError(f"{path} is no valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise IngestError(f"{path} must hold an object. Received: {type(content).__name__}.")
-    return content
+    except RecursionError as error:
+        raise IngestError(f"{path} is nested too deeply.") from error
+    if not isinstance(value, dict):
+        raise IngestError(f"{path} must hold an object. Received: {type(value).__name__}.")
+    return value
 
 
-def list_in(content: dict[str, Any], key: str, path: str) -> list[dict[str, Any]]:
-    """A list of objects in a JSON file.
+def entries_in(
+    content: dict[str, Any], key: str, path: str, found: Annotations
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each object of a list in a JSON file stands, and the object.
+
+    What is no object is set aside, unless nothing else is there.
 
     Raises:
       IngestError: There is no list of objects under this key.
     """
     entries = content.get(key)
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+    if not isinstance(entries, list) or (
+        entries and not any(isinstance(entry, dict) for entry in entries)
+    ):
         raise IngestError(f"{path} must hold a list of objects under `{key}`.")
-    return entries
+    for number, entry in enumerate(entries):
+        where = f"{path}:{key}[{number}]"
+        if isinstance(entry, dict):
+            yield where, entry
+        else:
+            found.reject_line(str(entry), where, "no object")
+
+
+def split_by_hash(found: Annotations, config: IngestConfig, folder: str) -> None:
+    """Assigns every captioned image by a hash of its id, so that additions move no other image.
+
+    Args:
+      found: Captions; ids are names of files.
+      config: Shares of the splits.
+      folder: Folder of the images.
+    """
+    for image in found.captions:
+        found.add_image(image, hashed_split(image, config), folder, image, "hash of the image id")
+    found.split_rule = hash_rule(config)
+
+
+def hash_rule(config: IngestConfig) -> str:
+    """How `hashed_split` splits, for people."""
+    return f"by a hash of the image id: val {config.val_share:g}, test {config.test_share:g}"
+
+
+def hashed_split(image: str, config: IngestConfig) -> str:
+    """The split of an image by a hash of its id."""
+    share = hashed_share(image)
+    if share < config.test_share:
+        return "test"
+    return "val" if share < config.test_share + config.val_share else "train"
 
 
 def hashed_share(image: str) -> float:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tfx_captioner.ingestion import files
 from tfx_captioner.ingestion.annotations import Annotations
 from tfx_captioner.ingestion.config import IngestConfig
 from tfx_captioner.ingestion.errors import IngestError
-from tfx_captioner.ingestion.readers.base import (
-    Reader,
-    add_captions,
-    find,
-    find_image_folder,
-    lines_of,
-)
+from tfx_captioner.ingestion.readers.base import Reader, find, find_image_folder
+from tfx_captioner.ingestion.readers.text import add_captions, lines_of
+from tfx_captioner.ingestion.reasons import Reason
 
 SPLIT_FILES = {
     "train": "Flickr_8k.trainImages.txt",
@@ -39,18 +37,23 @@ class Flickr8kReader(Reader):
     has_splits = True
     looked_for = f"{_TOKENS} with {', '.join(SPLIT_FILES.values())}"
 
-    def recognises(self, source: str) -> bool:
+    def recognises(self, source: str, columns: Mapping[str, str] | None = None) -> bool:
         """Whether the captions and all split files are there."""
         tokens = _find_tokens(source)
         return tokens is not None and find_split_files(source) is not None
+
+    def near_miss(self, source: str) -> str:
+        """What is there without the rest."""
+        tokens = _find_tokens(source)
+        return f"{tokens} is there, the split files are not" if tokens else ""
 
     def read(self, source: str, config: IngestConfig) -> Annotations:
         """Reads the captions and the three split files."""
         tokens = _find_tokens(source)
         splits = find_split_files(source)
         if tokens is None or splits is None:
-            raise IngestError(f"{source} is not of the form {self.name}: needs {self.looked_for}.")
-        found = Annotations(files=[tokens, *splits.values()])
+            raise IngestError(self.refusal(source))
+        found = Annotations(config.max_caption_words, files=[tokens, *splits.values()])
         found.image_folders = [find_image_folder(source, IMAGE_FOLDERS)]
         add_captions(found, lines_of(source, tokens), parse_token_line)
         read_splits(source, splits, found)
@@ -94,12 +97,15 @@ def find_split_files(source: str) -> dict[str, str] | None:
 
 def read_splits(source: str, splits: dict[str, str], found: Annotations) -> None:
     """Assigns the images that the split files list."""
+    folder = found.image_folders[0]
     for split, path in splits.items():
-        for where, line, _ in lines_of(source, path):
-            found.assign(line.strip(), split, where)
+        for line in lines_of(source, path):
+            image = line.text.strip()
+            if line.problem:
+                found.reject(Reason.NAME_REFUSED, image, line.where, line.problem)
+            else:
+                found.add_image(image, split, folder, image, line.where)
     found.split_rule = f"as listed in {', '.join(splits.values())}"
-    for image in found.splits:
-        found.paths[image] = files.join(found.image_folders[0], image)
 
 
 def _find_tokens(source: str) -> str | None:

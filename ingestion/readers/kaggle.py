@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Mapping
 
-from tfx_captioner.ingestion import files
 from tfx_captioner.ingestion.annotations import Annotations
 from tfx_captioner.ingestion.config import IngestConfig
 from tfx_captioner.ingestion.errors import IngestError
 from tfx_captioner.ingestion.readers import flickr8k
-from tfx_captioner.ingestion.readers.base import (
-    Reader,
+from tfx_captioner.ingestion.readers.base import Reader, find, find_image_folder, split_by_hash
+from tfx_captioner.ingestion.readers.text import (
     add_captions,
-    find,
-    find_image_folder,
-    hashed_share,
+    csv_fields,
+    csv_records,
+    first_line,
     lines_of,
+    shown,
 )
+
+_HEADER = ["image", "caption"]
 
 
 class Flickr8kKaggleReader(Reader):
@@ -26,25 +28,29 @@ class Flickr8kKaggleReader(Reader):
     has_splits = False
     looked_for = "captions.txt with the header `image,caption`"
 
-    def recognises(self, source: str) -> bool:
+    def recognises(self, source: str, columns: Mapping[str, str] | None = None) -> bool:
         """Whether there is a captions.txt with the right header."""
-        return _first_line(source, "captions.txt").replace(" ", "") == "image,caption"
+        return is_kaggle_header(first_line(source, "captions.txt"))
+
+    def near_miss(self, source: str) -> str:
+        """The header of a captions.txt that is another one."""
+        header = first_line(source, "captions.txt")
+        return f"captions.txt begins with {shown(header)}" if header else ""
 
     def read(self, source: str, config: IngestConfig) -> Annotations:
         """Reads the captions; splits from Flickr8k's split files if they are there."""
         if not self.recognises(source):
-            raise IngestError(f"{source} is not of the form {self.name}: needs {self.looked_for}.")
-        found = Annotations(files=["captions.txt"])
+            raise IngestError(self.refusal(source))
+        found = Annotations(config.max_caption_words, files=["captions.txt"])
         found.image_folders = [find_image_folder(source, flickr8k.IMAGE_FOLDERS)]
-        lines = lines_of(source, "captions.txt")
-        next(lines)
-        add_captions(found, lines, parse_csv_line)
+        records = csv_records(lines_of(source, "captions.txt")[1:])
+        add_captions(found, records, parse_csv_line)
         splits = flickr8k.find_split_files(source)
         if splits:
             found.files += splits.values()
             flickr8k.read_splits(source, splits, found)
         else:
-            split_by_hash(found, config)
+            split_by_hash(found, config, found.image_folders[0])
         return found
 
 
@@ -64,34 +70,49 @@ class Flickr30kKaggleReader(Reader):
         "images",
     )
 
-    def recognises(self, source: str) -> bool:
+    def recognises(self, source: str, columns: Mapping[str, str] | None = None) -> bool:
         """Whether there is a results.csv with the right header."""
         return self._find_table(source) is not None
+
+    def near_miss(self, source: str) -> str:
+        """The header of a results.csv that is another one."""
+        table = find(source, self._TABLES)
+        return f"{table} begins with {shown(first_line(source, table))}" if table else ""
 
     def read(self, source: str, config: IngestConfig) -> Annotations:
         """Reads the captions and splits by hash."""
         table = self._find_table(source)
         if table is None:
-            raise IngestError(f"{source} is not of the form {self.name}: needs {self.looked_for}.")
-        found = Annotations(files=[table])
+            raise IngestError(self.refusal(source))
+        found = Annotations(config.max_caption_words, files=[table])
         found.image_folders = [find_image_folder(source, self._IMAGE_FOLDERS)]
-        lines = lines_of(source, table)
-        next(lines)
-        add_captions(found, lines, parse_bar_line)
-        split_by_hash(found, config)
+        add_captions(found, lines_of(source, table)[1:], parse_bar_line)
+        split_by_hash(found, config, found.image_folders[0])
         return found
 
     def _find_table(self, source: str) -> str | None:
         table = find(source, self._TABLES)
-        if table is None or not _first_line(source, table).startswith("image_name|"):
+        if table is None or not is_bar_header(first_line(source, table)):
             return None
         return table
 
 
-def parse_csv_line(line: str) -> tuple[str, int, str]:
-    """Takes a line of captions.txt apart.
+def is_kaggle_header(line: str) -> bool:
+    """Whether a first line is that of Flickr8k's table."""
+    try:
+        return [field.strip().lower() for field in csv_fields(line)] == _HEADER
+    except ValueError:
+        return False
 
-    Lines are read one by one, so that a stray quote costs one caption and not all that follow.
+
+def is_bar_header(line: str) -> bool:
+    """Whether a first line is that of Flickr30k's table."""
+    return line.lower().startswith("image_name|")
+
+
+def parse_csv_line(line: str) -> tuple[str, int, str]:
+    """Takes a record of captions.txt apart.
+
     A caption that has commas but no quotes is taken as it stands, since no image name has a comma.
 
     Returns:
@@ -100,19 +121,22 @@ def parse_csv_line(line: str) -> tuple[str, int, str]:
     Raises:
       ValueError: The line is of another form; says what is missing.
     """
-    image, comma, text = line.partition(",")
-    if not comma:
-        raise ValueError("no comma between image and caption")
+    if line.lstrip().startswith('"'):
+        fields = csv_fields(line.strip())
+        if len(fields) != len(_HEADER):
+            raise ValueError(f"{len(fields)} columns, not {len(_HEADER)}")
+        image, text = fields
+    else:
+        image, comma, text = line.partition(",")
+        if not comma:
+            raise ValueError("no comma between image and caption")
+        if text.lstrip().startswith('"'):
+            fields = csv_fields(text.strip())
+            if len(fields) != 1:
+                raise ValueError("more than two columns")
+            text = fields[0]
     if not image.strip():
         raise ValueError("no image before the comma")
-    if text.lstrip().startswith('"'):
-        try:
-            fields = next(csv.reader([text.strip()], strict=True))
-        except csv.Error as error:
-            raise ValueError(f"no valid CSV: {error}") from error
-        if len(fields) != 1:
-            raise ValueError("more than two columns")
-        text = fields[0]
     return image.strip(), 0, text
 
 
@@ -131,26 +155,3 @@ def parse_bar_line(line: str) -> tuple[str, int, str]:
     if not fields[1].isdecimal():
         raise ValueError("no number in the second column")
     return fields[0], int(fields[1]), fields[2]
-
-
-def split_by_hash(found: Annotations, config: IngestConfig) -> None:
-    """Assigns every captioned image by a hash of its id, so that additions move no other image."""
-    for image in found.captions:
-        share = hashed_share(image)
-        if share < config.test_share:
-            split = "test"
-        elif share < config.test_share + config.val_share:
-            split = "val"
-        else:
-            split = "train"
-        found.assign(image, split, "hash of the image id")
-        found.paths[image] = files.join(found.image_folders[0], image)
-    found.split_rule = (
-        f"by a hash of the image id: val {config.val_share:g}, test {config.test_share:g}"
-    )
-
-
-def _first_line(source: str, path: str) -> str:
-    if not files.exists(files.join(source, path)):
-        return ""
-    return next((line.strip() for _, line, _ in lines_of(source, path)), "")

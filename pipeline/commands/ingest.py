@@ -16,22 +16,29 @@ if TYPE_CHECKING:
 HELP = "Turn photographs and captions into TFRecords."
 EXAMPLES = """\
 forms that are recognised: Flickr8k as published, Flickr8k and Flickr30k as on Kaggle, Karpathy's
-dataset_*.json, COCO captions
+dataset_*.json, COCO captions, Hugging Face image folders, WebDataset shards, and tables (.csv,
+.tsv, .jsonl, .parquet) with the columns image, caption and, where there is one, split
 
 examples:
   captioner ingest ~/Flickr8k data/records
   captioner ingest --format karpathy ~/Flickr8k data/records
   captioner ingest ~/Flickr8k data/records --sources coco='coco_*' --sources mine='IMG_*'
+  captioner ingest ~/holidays data/records --columns image=file --columns caption=title
   captioner ingest --max-rejected-share 0.2 ~/scraped data/records
   captioner ingest gs://bucket/coco gs://bucket/records -- --runner=DataflowRunner --project=mine
 """
 
-_FORMATS = ("auto", "flickr8k", "flickr8k_kaggle", "flickr30k_kaggle", "karpathy", "coco")
+_FORMATS = (
+    *("auto", "flickr8k", "flickr8k_kaggle", "flickr30k_kaggle", "karpathy", "coco"),
+    *("imagefolder", "webdataset", "table"),
+)
 _OPTIONS: dict[str, tuple[type, str]] = {
     "source_name": (str, "name of the data set in every example; default: the folder's name"),
     "max_pixels": (int, "set larger pictures aside"),
     "min_side": (int, "set pictures aside with fewer pixels in height or width"),
     "max_rejected_share": (float, "largest share of images or captions that may be set aside"),
+    "max_leaked_share": (float, "largest share of test images that may be in train or val too"),
+    "max_caption_words": (int, "set longer captions aside"),
     "shard_megabytes": (int, "size of a TFRecord file, about"),
     "val_share": (float, "share of the val split where the data set knows no splits"),
     "test_share": (float, "share of the test split, likewise"),
@@ -56,15 +63,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, (kind, text) in _OPTIONS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="X", help=text)
     parser.add_argument(
+        "--columns",
+        type=_named_value,
+        metavar="image|caption|split=NAME",
+        action="append",
+        help="name of a column of a table of captions; may be given often",
+    )
+    parser.add_argument(
         "--sources",
-        type=_named_pattern,
+        type=_named_value,
         metavar="NAME=PATTERN",
         action="append",
         help="another name of the data set for images whose id matches; may be given often",
     )
 
 
-def _named_pattern(text: str) -> tuple[str, str]:
+def _named_value(text: str) -> tuple[str, str]:
     name, equals, pattern = text.partition("=")
     if not (name and equals and pattern):
         raise argparse.ArgumentTypeError(f"must be NAME=PATTERN. Received: {text}")
@@ -80,7 +94,8 @@ def run(args: argparse.Namespace) -> int:
     from tfx_captioner.pipeline.errors import UserError
 
     given = {name: getattr(args, name) for name in ("format", *_OPTIONS)}
-    given["sources"] = dict(args.sources) if args.sources else None
+    for name in ("columns", "sources"):
+        given[name] = dict(getattr(args, name)) if getattr(args, name) else None
     try:
         config = IngestConfig(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
@@ -127,9 +142,10 @@ def _progress_on_screen() -> Iterator[None]:
 def _print_tables(info: DatasetInfo, out: str) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console()
-    written = Table("split", title=f"{out}: read as {info.format}")
+    written = Table("split", title=Text(f"{out}: read as {info.format}"))
     for column in ("images", "captions", "captions per image", "shards"):
         written.add_column(column, justify="right")
     for split, size in info.splits.items():
@@ -142,9 +158,8 @@ def _print_tables(info: DatasetInfo, out: str) -> None:
             str(size.shards),
         )
     console.print(written)
-    sources = ", ".join(f"{images:,} of {name}" for name, images in info.sources.items())
-    console.print(f"images: {sources}", highlight=False)
-    console.print(f"splits: {info.split_rule}", highlight=False)
+    for line in _remarks(info):
+        console.print(line, highlight=False, markup=False)  # names of files are no markup
     if not info.rejected:
         console.print("nothing was set aside")
         return
@@ -153,3 +168,16 @@ def _print_tables(info: DatasetInfo, out: str) -> None:
     for reason, count in info.rejected.items():
         aside.add_row(reason, f"{count:,}")
     console.print(aside)
+
+
+def _remarks(info: DatasetInfo) -> Iterator[str]:
+    sources = ", ".join(f"{images:,} of {name}" for name, images in info.sources.items())
+    yield f"images: {sources}"
+    yield f"splits: {info.split_rule}"
+    for difference, matched in info.names_matched.items():
+        yield f"names: {matched.images:,} matched but for {difference}, as {matched.example}"
+    if info.captions_mended:
+        mended = ", ".join(f"{count:,} of {what}" for what, count in info.captions_mended.items())
+        yield f"captions mended: {mended}"
+    if info.leaked_test_images:
+        yield f"test images that are in train or val too: {info.leaked_test_images:,}"

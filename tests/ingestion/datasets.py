@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -33,7 +36,9 @@ def write_images(folder: Path, names: list[str] = ALL) -> None:
     """Writes pictures that differ from each other."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(names):
-        (folder / name).write_bytes(jpeg((40 + number, 30), (20 * number, 90, 200)))
+        pattern = Image.frombytes("RGB", (5, 4), random.Random(name).randbytes(60))
+        picture = pattern.resize((40 + number % 20, 30), Image.Resampling.NEAREST)
+        (folder / name).write_bytes(encoded(picture, "JPEG"))
 
 
 def write_flickr8k(root: Path) -> Path:
@@ -111,3 +116,10 @@ def write_coco(root: Path, year: str = "2017", train: int = 6, val: int = 12) ->
         path = root / "annotations" / f"captions_{part}{year}.json"
         path.write_text(json.dumps(content))
     return root
+
+
+def edit_json(path: Path, edit: Callable[[Any], object]) -> None:
+    """Changes the value in a JSON file."""
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))

@@ -275,6 +275,58 @@ def test_captions_in_any_script_and_with_windows_line_ends(flickr8k: Path) -> No
     assert found.ordered_captions("a.jpg")[2] == "一只狗在草地上跑\u2028。"
 
 
+def captions_txt(root: Path, text: str, encoding: str = "utf-8") -> Annotations:
+    """Reads a captions.txt of this content, all of whose images are there."""
+    datasets.write_flickr8k_kaggle(root, MANY)
+    (root / "captions.txt").write_bytes(text.encode(encoding))
+    return read(root)[1]
+
+
+def test_every_column_quoted_as_pandas_does_it(tmp_path: Path) -> None:
+    text = '"image","caption"\n"000.jpg","A dog, a cat"\n"001.jpg","A ""red"" ball"\n'
+    found = captions_txt(tmp_path, text)
+    assert found.ordered_captions("000.jpg") == ["A dog, a cat"]
+    assert found.ordered_captions("001.jpg") == ['A "red" ball']
+    assert not found.rejected
+
+
+def test_line_feed_in_a_quoted_caption(tmp_path: Path) -> None:
+    text = 'image,caption\n000.jpg,"A man in a hat\nholds, up, a sign ."\n001.jpg,A cat\n'
+    found = captions_txt(tmp_path, text)
+    assert found.ordered_captions("000.jpg") == ["A man in a hat holds, up, a sign ."]
+    assert found.ordered_captions("001.jpg") == ["A cat"]
+    assert found.mended == {"control characters": 1}
+    assert not found.rejected
+
+
+def test_quote_that_is_never_closed_costs_one_caption(tmp_path: Path) -> None:
+    lines = ['000.jpg,"A dog', '001.jpg,"A cat"', '002.jpg,6" of snow', "003.jpg,A bird"]
+    found = captions_txt(tmp_path, "\n".join(["image,caption", *lines]))
+    assert found.captions.keys() == {"001.jpg", "002.jpg", "003.jpg"}
+    assert found.ordered_captions("001.jpg") == ["A cat"]
+    assert [rejection.where for rejection in found.rejected] == ["captions.txt:2"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_byte_order_marks(tmp_path: Path, encoding: str) -> None:
+    found = captions_txt(tmp_path, "image,caption\r\n000.jpg,Ein Bär\r\n", encoding)
+    assert found.ordered_captions("000.jpg") == ["Ein Bär"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+def test_encodings_of_json(tmp_path: Path, encoding: str) -> None:
+    path = datasets.write_karpathy(tmp_path) / "dataset_flickr8k.json"
+    path.write_bytes(path.read_text().encode(encoding))
+    assert read(tmp_path)[1].ordered_captions("a.jpg")[0] == "First of a.jpg ."
+
+
+@pytest.mark.parametrize("header", ["name;title", "a,b,c", "Bild,Beschreibung"])
+def test_unknown_header_is_shown(tmp_path: Path, header: str) -> None:
+    with pytest.raises(IngestError) as raised:
+        captions_txt(tmp_path, f"{header}\n000.jpg,A dog\n")
+    assert f"captions.txt begins with '{header}'" in str(raised.value)
+
+
 NAME = st.text(st.characters(categories=("L", "N"), include_characters="_.-"), min_size=1)
 TEXT = st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=("Cs",)))
 
