@@ -22,6 +22,7 @@ from tensorflow_serving.apis import (
 
 from tfx_captioner.serving.local import tensors
 from tfx_captioner.serving.local.predictor import Predictor
+from tfx_captioner.serving.local.signatures import read_inputs
 from tfx_captioner.serving.local.status import Code, StatusError, invalid_argument
 
 _LOG = logging.getLogger("captioner.serving")
@@ -85,12 +86,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             if not context.add_callback(cancel):
                 cancel()  # the call is over already
 
-        inputs = {
-            alias: tensors.from_proto(proto, alias) for alias, proto in request.inputs.items()
-        }
         prediction = self._predictor.predict(
             request.model_spec,
-            inputs,
+            lambda signature: read_inputs(signature, request.inputs),
             output_filter=request.output_filter,
             timeout=_LONGEST_WAIT if remaining is None else min(remaining, _LONGEST_WAIT),
             on_submit=cancel_with_the_call,

@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.apis import predict_pb2
 
-from tfx_captioner.serving.local import signatures, tensors
+from tfx_captioner.serving.local import signatures
 from tfx_captioner.serving.local.status import CODE_BY_NUMBER, Code, StatusError, invalid_argument
 
 _LOG = logging.getLogger("captioner.serving")
@@ -163,10 +163,7 @@ class Servable:
 
     def _answer(self, request: predict_pb2.PredictRequest) -> None:
         name, signature = signatures.find(self.signatures, request.model_spec.signature_name)
-        inputs = {
-            alias: tensors.from_proto(proto, alias) for alias, proto in request.inputs.items()
-        }
-        signatures.check_inputs(signature, inputs)
+        inputs = signatures.read_inputs(signature, request.inputs)
         self.run(name, inputs, signatures.select_outputs(signature, list(request.output_filter)))
 
 
