@@ -110,6 +110,9 @@ class Servable:
         except tf.errors.OpError as error:
             code = CODE_BY_NUMBER.get(error.error_code, Code.UNKNOWN)
             raise StatusError(code, str(error.message)) from error
+        except UnicodeDecodeError as error:
+            # TensorFlow repeats bytes of the input in its message, and fails to make text of it.
+            raise invalid_argument(error.object.decode("utf-8", errors="replace")) from error
         return dict(zip(outputs, values, strict=True))
 
     def close(self) -> None:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import uvicorn
 from google.protobuf import text_format
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 from tensorflow_serving.config import model_server_config_pb2 as config_pb2
 
 from tfx_captioner.serving.config import BatchingParameters
@@ -46,6 +48,8 @@ class ServerOptions:
       file_system_poll_wait_seconds: Seconds between two looks at the disk; 0 looks once.
       allow_version_labels_for_unavailable_models: Whether a new label may name a version that is
         not loaded.
+      enable_reload_config: Whether HandleReloadConfigRequest is answered.
+      rest_api_enable_cors_support: Whether web pages of other origins may ask.
       batching: Batching parameters; None for no batching.
       metrics_path: Path of the Prometheus page; empty for none.
       max_request_bytes: Largest request.
@@ -62,6 +66,8 @@ class ServerOptions:
     rest_api_timeout_in_ms: int = 30_000
     file_system_poll_wait_seconds: float = 1.0
     allow_version_labels_for_unavailable_models: bool = False
+    enable_reload_config: bool = False
+    rest_api_enable_cors_support: bool = False
     batching: BatchingParameters | None = None
     metrics_path: str = ""
     max_request_bytes: int = 64 << 20
@@ -132,6 +138,7 @@ async def _grpc(options: ServerOptions, predictor: Predictor):
         predictor,
         max_message_bytes=options.max_request_bytes,
         max_concurrent=options.max_concurrent_requests,
+        enable_reload_config=options.enable_reload_config,
     )
     address = f"{options.host}:{options.port}"
     try:
@@ -163,9 +170,17 @@ async def _rest(options: ServerOptions, predictor: Predictor):
         max_concurrent=options.max_concurrent_requests,
         metrics_path=options.metrics_path,
     )
+    application: ASGIApp = RestApi(predictor, limits)
+    if options.rest_api_enable_cors_support:
+        application = CORSMiddleware(
+            application,
+            allow_origin_regex="https?://.*",
+            allow_methods=["GET", "POST"],
+            allow_headers=["Content-Type", "Content-Encoding"],
+        )
     server = _RestServer(
         uvicorn.Config(
-            RestApi(predictor, limits),
+            application,
             host=options.host,
             port=options.rest_api_port,
             http=protocol(timeout),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import gzip
 import http.client
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
+import httpx
 import psutil
 import pytest
 import saved_models
@@ -19,10 +21,12 @@ from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import predict_pb2
 
-from tfx_captioner.serving import config, launcher
+from tfx_captioner.serving import config, launcher, messages
 from tfx_captioner.serving.client import CallOptions, CaptionClient
+from tfx_captioner.serving.errors import ServingError
 from tfx_captioner.serving.launcher import Server
 from tfx_captioner.serving.local import json_parser, json_tensor
+from tfx_captioner.serving.local.__main__ import build_parser, read_options
 from tfx_captioner.serving.local.json_parser import WorkLimits
 from tfx_captioner.serving.local.status import StatusError
 
@@ -276,3 +280,90 @@ def test_a_signal_ends_the_server_whatever_it_reads(serving_dir: Path, tmp_path:
 def _try_post(server: Server, body: bytes) -> None:
     with contextlib.suppress(OSError, http.client.HTTPException):  # the server may end first
         _post(server, body, Content_Encoding="gzip")
+
+
+@pytest.fixture(scope="module")
+def exposed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that is not told to listen on loopback alone, though nobody else finds it there."""
+    folder = tmp_path_factory.mktemp("exposed")
+    saved_models.save_half_plus_two(folder / "serving/half_plus_two", 1)
+    config.write_all(folder / "serving")
+    endpoint = launcher.free_endpoint()
+    argv = launcher.command("local", folder / "serving", endpoint)
+    argv += ["--enable_reload_config=false", "--rest_api_enable_cors_support"]
+    with launcher.running(argv, endpoint, folder / "server.log") as server:
+        server.wait_until_available(["half_plus_two"], timeout=120)
+        yield server
+
+
+@pytest.mark.slow(reason="a server of its own")
+def test_the_configuration_is_not_replaced_where_it_is_forbidden(exposed: Server) -> None:
+    with (
+        CaptionClient(exposed.endpoint.grpc_url) as client,
+        pytest.raises(ServingError, match=r"PERMISSION_DENIED.*--enable_reload_config"),
+    ):
+        client.reload(messages.ModelServerConfig())
+    assert httpx.get(f"{exposed.endpoint.rest_url}/v1/models/half_plus_two").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("flags", "allowed"),
+    [
+        ([], True),
+        (["--host=localhost"], True),
+        (["--host=::1"], True),
+        (["--host=0.0.0.0"], False),
+        (["--host=192.0.2.1"], False),
+        (["--host=0.0.0.0", "--enable_reload_config"], True),
+        (["--enable_reload_config=false"], False),
+    ],
+)
+def test_who_may_replace_the_configuration(flags: list[str], allowed: bool, tmp_path: Path) -> None:
+    arguments = build_parser().parse_args([f"--model_base_path={tmp_path}", *flags])
+    assert read_options(arguments).enable_reload_config == allowed
+
+
+@pytest.mark.slow(reason="a server of its own")
+def test_pages_of_other_origins_ask_where_the_flag_lets_them(
+    exposed: Server, server: Server
+) -> None:
+    origin = {"Origin": "https://example.com"}
+    preflight = {**origin, "Access-Control-Request-Method": "POST"}
+    body = '{"instances": [[1.0]]}'
+    path = "/v1/models/half_plus_two"
+    asked = httpx.options(f"{exposed.endpoint.rest_url}{path}:predict", headers=preflight)
+    assert asked.status_code == 200
+    assert asked.headers["access-control-allow-origin"] == "https://example.com"
+    answer = httpx.post(f"{exposed.endpoint.rest_url}{path}:predict", content=body, headers=origin)
+    assert answer.json() == {"predictions": [[2.5]]}
+    assert answer.headers["access-control-allow-origin"] in ("*", "https://example.com")
+    assert httpx.options(f"{exposed.endpoint.rest_url}{path}").status_code == 400
+
+    assert httpx.options(f"{server.endpoint.rest_url}{path}", headers=preflight).status_code == 400
+    plain = httpx.get(f"{server.endpoint.rest_url}{path}", headers=origin)
+    assert "access-control-allow-origin" not in plain.headers
+
+
+@pytest.mark.parametrize(
+    "example", [b"\xff\xd8\xff\xe0 no Example", b"\x80", "é".encode("latin-1") * 9]
+)
+def test_bytes_that_are_no_example_are_the_fault_of_the_request(
+    example: bytes, server: Server
+) -> None:
+    encoded = base64.b64encode(example).decode()
+    body = {"signature_name": "serving_examples", "instances": [{"b64": encoded}]}
+    status, answer = _post(server, json.dumps(body).encode())
+    assert status == 400, answer
+    assert "Could not parse example input" in json.loads(answer)["error"]
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "captioner"
+    request.model_spec.signature_name = "serving_examples"
+    request.inputs["examples"].dtype = 7
+    request.inputs["examples"].tensor_shape.dim.add(size=1)
+    request.inputs["examples"].string_val.append(example)
+    with grpc.insecure_channel(server.endpoint.grpc_url.removeprefix("grpc://")) as channel:
+        predict = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+        with pytest.raises(grpc.RpcError) as refused:
+            predict(request.SerializeToString(), timeout=60)
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "Could not parse example input" in refused.value.details()
