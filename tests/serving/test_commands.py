@@ -77,6 +77,29 @@ def test_a_folder_gives_json_lines_and_names_what_failed(
     assert "2 of 3 got no caption" in captured.err
 
 
+def test_a_folder_of_what_people_have_is_captioned_and_the_rest_is_named(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """WebP named .jpg, a transparent PNG, what macOS leaves, and formats that nothing here reads."""
+    album = tmp_path / "album"
+    (album / "sub").mkdir(parents=True)
+    (album / "__MACOSX").mkdir()
+    red, webp = (saved_models.image(saved_models.RED, form=form) for form in ("JPEG", "WEBP"))
+    for name in ("a.jpg", "._a.jpg", "__MACOSX/a.jpg", "h.heic", ".hidden.jpg", "notes.txt"):
+        (album / name).write_bytes(red)
+    for name in ("w.webp", "sub/whatsapp.JPG"):
+        (album / name).write_bytes(webp)
+    Image.new("RGBA", (8, 8), (*saved_models.RED, 255)).save(album / "clear.png")
+    assert cli.main(["caption", str(album), "--server", server.endpoint.grpc_url]) == 0
+
+    captured = capsys.readouterr()
+    records = [json.loads(line) for line in captured.out.splitlines()]
+    names = [str(Path(record["photo"]).relative_to(album)) for record in records]
+    assert names == ["a.jpg", "clear.png", "sub/whatsapp.JPG", "w.webp"]
+    assert all(record["caption"] == "a captioner scene in red" for record in records)
+    assert "left out 5 files (1 .heic, 1 .txt, 3 hidden)" in captured.err
+
+
 @pytest.mark.parametrize("options", [[], ["--beams"]])
 def test_a_list_gives_json_whatever_is_in_it(
     options: list[str],
