@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import signal
-import subprocess
 import sys
 from typing import Any
 
@@ -93,7 +92,10 @@ def _run(argv: list[str], endpoint: Any, models: list[str]) -> int:
 
     # A signal to end this command is one to end the server.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-    process = subprocess.Popen(argv, env=launcher.environment())
+    try:
+        process = launcher.start(argv)
+    except launcher.ServerError as error:
+        raise UserError(str(error)) from error
     try:
         server = launcher.Server(process, endpoint, log=None)
         server.wait_until_available(models, timeout=600)
