@@ -30,7 +30,7 @@ def protocol(timeout: float) -> type[H11Protocol]:
 
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
-            self.conn = _StrictConnection(h11.SERVER)
+            self.conn = StrictConnection(h11.SERVER)
 
         def connection_made(self, transport) -> None:
             super().connection_made(transport)
@@ -74,7 +74,7 @@ def protocol(timeout: float) -> type[H11Protocol]:
     return Protocol
 
 
-class _StrictConnection(h11.Connection):
+class StrictConnection(h11.Connection):
     """Refuses what two servers in a row may read differently (RFC 9112, sections 2.2 and 6.1).
 
     h11 takes a line feed alone for the end of a line, and of two lengths of a body the chunks.
