@@ -38,7 +38,7 @@ PIPELINE = [
     "vl-convert-python>=1.7",  # the report's charts
 ]
 
-CLIENT = ["grpcio>=1.60", "httpx>=0.27", "protobuf>=3.20"]
+CLIENT = ["grpcio>=1.60", "httpx>=0.27", "pillow>=10", "protobuf>=3.20"]
 
 EXTRAS = {
     "pipeline": PIPELINE,
@@ -50,12 +50,12 @@ EXTRAS = {
     "server": [
         "grpcio>=1.60",
         "grpcio-health-checking>=1.48",
-        "h11>=0.14",
+        "h11>=0.16",  # reads the end of a chunk as RFC 9112 has it
         "prometheus-client>=0.20",
         "starlette>=0.37",
         "uvicorn>=0.30",
     ],
-    "demo": [*CLIENT, "gradio>=6", "numpy", "pillow>=10"],
+    "demo": [*CLIENT, "gradio>=6", "numpy"],
     "notebooks": ["ipykernel>=6", "jupyterlab>=4", "nbclient>=0.10"],
 }
 

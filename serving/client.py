@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -357,15 +358,21 @@ class _Tries:
 def read_captions(answer: Answer) -> list[Caption]:
     """Captions of a `serving_default` answer."""
     texts, scores = answer.outputs["caption"], answer.outputs["score"]
-    return [Caption(text, score, answer.version) for text, score in zip(texts, scores, strict=True)]
+    return _captions(texts, scores, answer.version)
 
 
 def read_beams(answer: Answer) -> tuple[Caption, ...]:
     """Captions of a `beams` answer to one image."""
     texts, scores = answer.outputs["captions"][0], answer.outputs["scores"][0]
-    return tuple(
-        Caption(text, score, answer.version) for text, score in zip(texts, scores, strict=True)
-    )
+    return tuple(_captions(texts, scores, answer.version))
+
+
+def _captions(texts: Sequence[str], scores: Sequence[Any], version: int | None) -> list[Caption]:
+    return [
+        # JSON has no -Infinity: a gateway may have made null or a string of the server's.
+        Caption(text, -math.inf if score is None else float(score), version)
+        for text, score in zip(texts, scores, strict=True)
+    ]
 
 
 def read_attention(answer: Answer) -> Attention:

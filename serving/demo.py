@@ -1,25 +1,33 @@
 """A web page for people: drop a photograph, see what both models say and where they look.
 
 It is a client like any other: the models are on a server, and when that is away the page says so.
+Uploads are bounded, lie in a folder that nobody else reads, and are gone soon.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+import socket
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import gradio as gr
 from PIL import Image, UnidentifiedImageError
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from tfx_captioner.serving.attention_image import draw_panels
 from tfx_captioner.serving.client import CallOptions, CaptionClient
 from tfx_captioner.serving.errors import ServingError
+from tfx_captioner.serving.photographs import prepare_photograph
+from tfx_captioner.serving.request_size import RequestSizeMiddleware
 
 TITLE = "tfx-captioner"
 _REFRESH_SECONDS = 5
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG")
+_MAX_UPLOAD_BYTES = 32 << 20
+_MAX_PIXELS = 50_000_000
+# An upload is read at once, and shown for as long as its page is open.
+_SECONDS_BETWEEN_CLEANUPS, _SECONDS_KEPT = 60, 600
 _OPTIONS = CallOptions(timeout=30, attempts=2)
 _STATUS_OPTIONS = CallOptions(timeout=3, attempts=1)
 # The themes' own fonts would be fetched from the Internet.
@@ -79,7 +87,7 @@ class Page:
         except ServingError as error:
             away = error.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
             return (f"⚠️ {'The server is away' if away else error.message}"), [], []
-        except (OSError, UnidentifiedImageError) as error:
+        except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
             return f"⚠️ This is no photograph that can be read: {error}", [], []
         best = beams[0]
         if not best.text:
@@ -95,7 +103,8 @@ class Page:
 
 def build(page: Page) -> gr.Blocks:
     """The page, to be launched with `launch`."""
-    with gr.Blocks(title=TITLE, analytics_enabled=False) as app:
+    cleanup = (_SECONDS_BETWEEN_CLEANUPS, _SECONDS_KEPT)
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=cleanup) as app:
         gr.Markdown(f"# {TITLE}\nDrop a photograph: both models caption it.")
         status = gr.Markdown(elem_id="status")
         # The file goes to the server as it is; any image mode will do.
@@ -116,13 +125,29 @@ def build(page: Page) -> gr.Blocks:
 
 
 def launch(
-    app: gr.Blocks, *, host: str = "127.0.0.1", port: int = 7860, block: bool = True
+    app: gr.Blocks,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    allowed_hosts: Iterable[str] = (),
+    block: bool = True,
 ) -> None:
     """Serves the page.
+
+    Args:
+      app: What `build` gave.
+      host: Address to listen on.
+      port: Port.
+      allowed_hosts: Names by which browsers may ask for the page, besides those of this machine;
+        another name may be one that was pointed here to read what the page shows.
+      block: Whether to return only when the page is ended.
 
     Raises:
       OSError: The port is taken.
     """
+    names = {"127.0.0.1", "localhost", socket.gethostname(), *allowed_hosts}
+    if host not in ("0.0.0.0", "::"):
+        names.add(host)
     app.launch(
         server_name=host,
         server_port=port,
@@ -131,6 +156,13 @@ def launch(
         quiet=True,
         share=False,
         ssr_mode=False,
+        max_file_size=_MAX_UPLOAD_BYTES,
+        app_kwargs={
+            "middleware": [
+                Middleware(TrustedHostMiddleware, allowed_hosts=sorted(names)),
+                Middleware(RequestSizeMiddleware, max_bytes=_MAX_UPLOAD_BYTES + (1 << 20)),
+            ]
+        },
         prevent_thread_lock=not block,
     )
 
@@ -167,11 +199,13 @@ def _add_column(page: Page, model: str, photo: gr.Image) -> None:
 
 
 def _read(path: Path) -> bytes:
-    """JPEG and PNG as they are; what else a browser shows, as PNG."""
-    content = path.read_bytes()
-    if content.startswith(_SIGNATURES):
-        return content
-    with Image.open(io.BytesIO(content)) as image:
-        file = io.BytesIO()
-        image.convert("RGB").save(file, "PNG")
-    return file.getvalue()
+    """The photograph as the client library would send it.
+
+    Raises:
+      ValueError: It has too many pixels to be drawn here.
+    """
+    with Image.open(path) as image:
+        width, height = image.size
+    if width * height > _MAX_PIXELS:
+        raise ValueError(f"{width} x {height} pixels are more than {_MAX_PIXELS:,}")
+    return prepare_photograph(path.read_bytes())

@@ -16,8 +16,9 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
+from tfx_captioner.serving import die_with_parent
 from tfx_captioner.serving.client import CallOptions, CaptionClient
 from tfx_captioner.serving.config import BATCHING_FILE, MODELS_FILE, MONITORING_FILE
 from tfx_captioner.serving.errors import ServingError
@@ -170,6 +171,29 @@ class Server:
         return "\n".join(lines[-_LOG_TAIL:])
 
 
+def start(argv: Sequence[str], output: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
+    """Starts a server. It ends when this process does, even by SIGKILL.
+
+    Linux looks at the thread, not at the process: the server ends with the thread that started it.
+
+    Args:
+      argv: What `command` gave.
+      output: File for its output; None for the terminal.
+
+    Raises:
+      ServerError: There is no such program.
+    """
+    if not shutil.which(argv[0]):
+        raise ServerError(f"{argv[0]} does not start: there is no such program.")
+    guard = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())]
+    return subprocess.Popen(
+        [*guard, *argv],
+        stdout=output,
+        stderr=subprocess.STDOUT if output else None,
+        env=environment(),
+    )
+
+
 @contextlib.contextmanager
 def running(argv: Sequence[str], endpoint: Endpoint, log: Path) -> Iterator[Server]:
     """Runs a server in a process of its own, and ends it with the block.
@@ -183,12 +207,7 @@ def running(argv: Sequence[str], endpoint: Endpoint, log: Path) -> Iterator[Serv
       ServerError: There is no such program.
     """
     with log.open("ab") as output:
-        try:
-            process = subprocess.Popen(
-                argv, stdout=output, stderr=subprocess.STDOUT, env=environment()
-            )
-        except OSError as error:
-            raise ServerError(f"{argv[0]} does not start: {error}") from error
+        process = start(argv, output)
     try:
         yield Server(process, endpoint, log)
     finally:

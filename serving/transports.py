@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import grpc
 import httpx
 
 from tfx_captioner.serving import messages, wire
+from tfx_captioner.serving.addresses import is_loopback
 from tfx_captioner.serving.errors import ServingError
 from tfx_captioner.serving.wire import Answer, ModelVersion, Target
 
@@ -250,14 +250,7 @@ def _parse(url: str) -> _Address:
     if parts.scheme not in ("grpc", "grpcs", "http", "https") or not parts.hostname:
         raise ValueError(f"A server's URL is {_SCHEMES}. Received: {url!r}.")
     # No proxy of the environment leads to this machine.
-    return _Address(parts.scheme, parts.netloc, _is_loopback(parts.hostname))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return _Address(parts.scheme, parts.netloc, is_loopback(parts.hostname))
 
 
 def _methods(channel: Any) -> list[Any]:

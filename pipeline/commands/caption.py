@@ -22,7 +22,6 @@ examples:
   captioner caption album/ > captions.jsonl
   find . -name '*.jpg' | captioner caption - > captions.jsonl
 """
-_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "photos",
         nargs="+",
         metavar="PHOTO",
-        help="JPEG or PNG files, folders of them, or - for a list of paths on standard input; "
+        help="image files, folders of them, or - for a list of paths on standard input; "
         "more than one photograph gives JSON lines",
     )
     parser.add_argument(
@@ -72,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace, photos: Sequence[Path]) -> None:
     if not photos:
-        raise UserError(f"No JPEG or PNG in {', '.join(arguments.photos)}.")
+        raise UserError(f"No photograph in {', '.join(arguments.photos)}.")
     if arguments.server and arguments.model:
         raise UserError("Give --server or --model, not both.")
     if arguments.label and not arguments.server:
@@ -90,11 +89,22 @@ def _photos(names: Sequence[str]) -> Iterator[Path]:
             continue
         path = Path(name)
         if path.is_dir():
-            yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES)
+            album = _photographs().find_photographs(path)
+            if album.left_out:
+                print(f"captioner: {path}: {album.say_left_out()}", file=sys.stderr)
+            yield from album.photographs
         elif path.is_file():
             yield path
         else:
             raise UserError(f"{path} does not exist.")
+
+
+def _photographs() -> Any:
+    try:
+        from tfx_captioner.serving import photographs
+    except ImportError as error:
+        raise UserError(f"Reading photographs needs the extra `client` ({error}).") from error
+    return photographs
 
 
 def _client(arguments: argparse.Namespace) -> Any:
@@ -126,9 +136,9 @@ def _client(arguments: argparse.Namespace) -> Any:
 
 def _caption_one(client: Any, photo: Path, arguments: argparse.Namespace) -> int:
     try:
-        image = photo.read_bytes()
-    except OSError as error:
-        raise UserError(str(error)) from error
+        image = _photographs().prepare_photograph(photo.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{photo}: {error}") from error
     captions = client.beams(image) if arguments.beams else (client.caption(image),)
     if not captions[0].text:
         raise UserError(f"{photo} got no caption: it is no JPEG or PNG.")
@@ -173,7 +183,7 @@ def _records(
 ) -> Iterator[dict[str, Any]]:
     from tfx_captioner.serving.errors import ServingError
 
-    unreadable: dict[Path, OSError] = {}
+    unreadable: dict[Path, Exception] = {}
     contents = _contents(photos, unreadable)
     results: Iterator[Any] = (
         (_beams(client, content) for content in contents)
@@ -210,11 +220,12 @@ def _beams(client: Any, image: bytes) -> Sequence[Any]:
         return (error,)
 
 
-def _contents(photos: Sequence[Path], unreadable: dict[Path, OSError]) -> Iterator[bytes]:
+def _contents(photos: Sequence[Path], unreadable: dict[Path, Exception]) -> Iterator[bytes]:
     """Files that cannot be read are empty, which no model takes for a photograph."""
+    prepare = _photographs().prepare_photograph
     for photo in photos:
         try:
-            yield photo.read_bytes()
-        except OSError as error:
+            yield prepare(photo.read_bytes())
+        except (OSError, ValueError) as error:
             unreadable[photo] = error
             yield b""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import tempfile
 
 from tfx_captioner.pipeline.arguments import add_server
 from tfx_captioner.pipeline.errors import UserError
@@ -27,6 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=7860, help="port (default: 7860)")
+    parser.add_argument(
+        "--allowed-hosts", nargs="+", default=[], metavar="NAME",
+        help="names by which browsers may ask for the page, besides those of this machine",
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -34,6 +40,15 @@ def run(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     # Gradio sums up its own calls after so many of them, which fails on the pandas of TFX 1.16.
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(sys.maxsize))
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    with tempfile.TemporaryDirectory(prefix="captioner-demo-") as uploads:
+        # Before Gradio is imported: it would use a folder that every user of the machine reads,
+        # and leave the uploads there.
+        os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = uploads
+        return _serve(arguments)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
     try:
         from tfx_captioner.serving import demo
         from tfx_captioner.serving.transports import connect
@@ -46,7 +61,12 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"http://{arguments.host}:{arguments.port}  (end it with Ctrl-C)", flush=True)
     try:
         page = demo.Page(arguments.server, arguments.models)
-        demo.launch(demo.build(page), host=arguments.host, port=arguments.port)
+        demo.launch(
+            demo.build(page),
+            host=arguments.host,
+            port=arguments.port,
+            allowed_hosts=arguments.allowed_hosts,
+        )
     except OSError as error:
         raise UserError(str(error)) from error
     return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import signal
-import subprocess
 import sys
 from typing import Any
 
@@ -25,6 +24,10 @@ _WORDS = {
     "docker": "TensorFlow Serving in Docker",
     "local": "the local model server (no tensorflow_model_server on the PATH, no Docker daemon)",
 }
+_WARNING = (
+    "captioner: TensorFlow Serving listens on more than this machine; whoever reaches port {port} "
+    "can make it load any SavedModel (see SECURITY.md)"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host", default="127.0.0.1",
         help="address to listen on; 0.0.0.0 for every one (the binary always does)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--allow-reload", action="store_true",
+        help="let whoever reaches the local server's gRPC port replace its configuration, as "
+        "`captioner promote` does; without it only where --host is a loopback address",
     )  # fmt: skip
     parser.add_argument("--port", type=int, default=8500, help="port of gRPC (default: 8500)")
     parser.add_argument("--rest-port", type=int, default=8501, help="port of REST (default: 8501)")
@@ -52,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     import shlex
 
     from tfx_captioner.serving import config, launcher
+    from tfx_captioner.serving.addresses import is_loopback
     from tfx_captioner.serving.pushed import newest_serving_dir
 
     endpoint = launcher.Endpoint(arguments.host, arguments.port, arguments.rest_port)
@@ -62,6 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
     except (ValueError, OSError, launcher.ServerError) as error:
         raise UserError(str(error)) from error
     argv = launcher.command(kind, serving_dir, endpoint, batching=not arguments.no_batching)
+    if kind == "local" and arguments.allow_reload:
+        argv.append("--enable_reload_config=true")
     if arguments.print_command:
         print(shlex.join(argv))
         return 0
@@ -71,6 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"{error}. --port and --rest-port choose others.") from error
     words = "the local model server" if arguments.server == "local" else _WORDS[kind]
     print(f"serving {serving_dir} with {words}; end it with Ctrl-C", flush=True)
+    if kind == "binary" or (kind == "docker" and not is_loopback(arguments.host)):
+        print(_WARNING.format(port=arguments.port), file=sys.stderr)
     return _run(argv, endpoint, sorted(config.find_models(serving_dir)))
 
 
@@ -79,7 +92,10 @@ def _run(argv: list[str], endpoint: Any, models: list[str]) -> int:
 
     # A signal to end this command is one to end the server.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-    process = subprocess.Popen(argv, env=launcher.environment())
+    try:
+        process = launcher.start(argv)
+    except launcher.ServerError as error:
+        raise UserError(str(error)) from error
     try:
         server = launcher.Server(process, endpoint, log=None)
         server.wait_until_available(models, timeout=600)

@@ -10,9 +10,13 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tfx_captioner.serving.addresses import is_loopback
 from tfx_captioner.serving.config import BatchingParameters, read_metrics_path
+
+if TYPE_CHECKING:
+    from tfx_captioner.serving.local import server
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -45,6 +49,17 @@ def build_parser() -> argparse.ArgumentParser:
         help="let a new label name a version that is not loaded",
         **switch,
     )
+    add(
+        "--enable_reload_config",
+        help="answer HandleReloadConfigRequest, by which a client makes this server load any "
+        "SavedModel of this machine; by default where --host is a loopback address",
+        **{**switch, "default": None},
+    )
+    add(
+        "--rest_api_enable_cors_support",
+        help="let web pages of other origins ask",
+        **switch,
+    )
     add("--tensorflow_intra_op_parallelism", type=int, default=0, help="0 lets TensorFlow choose")
     add("--tensorflow_inter_op_parallelism", type=int, default=0, help="0 lets TensorFlow choose")
     add("--max_request_bytes", type=int, default=64 << 20, help="larger requests are refused")
@@ -69,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
-        asyncio.run(server.serve(_options(arguments)))
+        asyncio.run(server.serve(read_options(arguments)))
     except (OSError, ValueError, StatusError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -83,7 +98,15 @@ def _boolean(text: str) -> bool:
     return text.lower() == "true"
 
 
-def _options(arguments: argparse.Namespace):
+def read_options(arguments: argparse.Namespace) -> server.ServerOptions:
+    """What flags ask for, with the files that they name.
+
+    Args:
+      arguments: Flags, as `build_parser` gives them.
+
+    Raises:
+      ValueError: No model is named, or a file cannot be read.
+    """
     from tensorflow_serving.config import model_server_config_pb2
 
     from tfx_captioner.serving.local import server
@@ -110,6 +133,12 @@ def _options(arguments: argparse.Namespace):
         allow_version_labels_for_unavailable_models=(
             arguments.allow_version_labels_for_unavailable_models
         ),
+        enable_reload_config=(
+            is_loopback(arguments.host)
+            if arguments.enable_reload_config is None
+            else arguments.enable_reload_config
+        ),
+        rest_api_enable_cors_support=arguments.rest_api_enable_cors_support,
         batching=_batching(arguments),
         metrics_path=read_metrics_path(monitoring) if monitoring else "",
         max_request_bytes=arguments.max_request_bytes,

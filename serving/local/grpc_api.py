@@ -22,6 +22,7 @@ from tensorflow_serving.apis import (
 
 from tfx_captioner.serving.local import tensors
 from tfx_captioner.serving.local.predictor import Predictor
+from tfx_captioner.serving.local.signatures import read_inputs
 from tfx_captioner.serving.local.status import Code, StatusError, invalid_argument
 
 _LOG = logging.getLogger("captioner.serving")
@@ -85,12 +86,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             if not context.add_callback(cancel):
                 cancel()  # the call is over already
 
-        inputs = {
-            alias: tensors.from_proto(proto, alias) for alias, proto in request.inputs.items()
-        }
         prediction = self._predictor.predict(
             request.model_spec,
-            inputs,
+            lambda signature: read_inputs(signature, request.inputs),
             output_filter=request.output_filter,
             timeout=_LONGEST_WAIT if remaining is None else min(remaining, _LONGEST_WAIT),
             on_submit=cancel_with_the_call,
@@ -113,14 +111,22 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     """`tensorflow.serving.ModelService`."""
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, *, enable_reload_config: bool) -> None:
         self._manager = predictor.manager
+        self._enable_reload_config = enable_reload_config
 
     def GetModelStatus(self, request, context):
         _require_spec(request)
         return self._manager.status(request.model_spec)
 
     def HandleReloadConfigRequest(self, request, context):
+        if not self._enable_reload_config:
+            raise StatusError(
+                Code.PERMISSION_DENIED,
+                "This server is reached from outside of its machine, so its configuration is not "
+                "replaced by requests; --enable_reload_config allows it to whoever reaches the "
+                "port.",
+            )
         self._manager.configure(request.config)
         return model_management_pb2.ReloadConfigResponse()
 
@@ -160,7 +166,11 @@ def _require_spec(request) -> None:
 
 
 def make_server(
-    predictor: Predictor, *, max_message_bytes: int, max_concurrent: int
+    predictor: Predictor,
+    *,
+    max_message_bytes: int,
+    max_concurrent: int,
+    enable_reload_config: bool,
 ) -> tuple[grpc.Server, health.HealthServicer]:
     """A gRPC server with all services, not started.
 
@@ -168,6 +178,7 @@ def make_server(
       predictor: What answers.
       max_message_bytes: Larger requests are refused with RESOURCE_EXHAUSTED.
       max_concurrent: Calls at the same time; more are refused with RESOURCE_EXHAUSTED.
+      enable_reload_config: Whether HandleReloadConfigRequest is answered.
 
     Returns:
       The server, and its health service, which says NOT_SERVING until told.
@@ -186,7 +197,9 @@ def make_server(
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
         PredictionService(predictor), server
     )
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(predictor), server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(
+        ModelService(predictor, enable_reload_config=enable_reload_config), server
+    )
     servicer = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     return server, servicer

@@ -1,4 +1,4 @@
-"""Predict bodies of the REST API to arrays, and arrays to predict answers.
+"""Predict bodies of the REST API to arrays.
 
 Behaviour and words of tensorflow_serving/util/json_tensor.cc: row form (`instances` in,
 `predictions` out) and columnar form (`inputs` in, `outputs` out).
@@ -6,12 +6,11 @@ Behaviour and words of tensorflow_serving/util/json_tensor.cc: row form (`instan
 
 from __future__ import annotations
 
-import base64
 import binascii
 import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -19,12 +18,14 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from tfx_captioner.serving.local import json_parser, tensors
+from tfx_captioner.serving.local.json_parser import DEFAULT_LIMITS, WorkLimits
 from tfx_captioner.serving.local.status import Code, StatusError, invalid_argument
 
 Form = Literal["row", "columnar"]
 Signature = Mapping[str, meta_graph_pb2.TensorInfo]
 
-_MAX_RANK = 254  # of a TensorShape
+# A TensorShape has 254 dimensions at the most, but an array of numpy 32, one of them for the rows.
+_MAX_RANK = 31
 _PADDING, _BASE64_SPACE = "=.", " \t\n\v\f\r"
 _MAX_ECHO = 256  # characters of a value repeated in an error
 _INTEGER_RANGE = {
@@ -54,17 +55,22 @@ class PredictBody:
     inputs: dict[str, np.ndarray]
 
 
-def parse_predict(body: bytes, signature_of: Callable[[str], Signature]) -> PredictBody:
+def parse_predict(
+    body: bytes,
+    signature_of: Callable[[str], Signature],
+    limits: WorkLimits = DEFAULT_LIMITS,
+) -> PredictBody:
     """Reads a predict body.
 
     Args:
       body: The JSON.
       signature_of: Gives the inputs of the signature of a name, which may be empty.
+      limits: Bounds of the work.
 
     Raises:
-      StatusError: The body is refused, in TF Serving's words.
+      StatusError: The body is refused, in TF Serving's words; or the time is up.
     """
-    document = parse_object(body)
+    document = parse_object(body, limits)
     name = document.get("signature_name", "")
     if not isinstance(name, str):
         raise invalid_argument(
@@ -85,58 +91,38 @@ def parse_predict(body: bytes, signature_of: Callable[[str], Signature]) -> Pred
             raise _format_error(body, "Expecting 'instances' to be an list/array")
         if not instances:
             raise _format_error(body, "No values in 'instances' array")
-        return PredictBody(name, "row", _from_instances(instances, infos))
+        return PredictBody(name, "row", _from_instances(instances, infos, limits))
     if "inputs" in document:
-        return PredictBody(name, "columnar", _from_inputs(document["inputs"], infos))
+        return PredictBody(name, "columnar", _from_inputs(document["inputs"], infos, limits))
     raise invalid_argument("Missing 'inputs' or 'instances' key")
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
+def parse_object(body: bytes, limits: WorkLimits = DEFAULT_LIMITS) -> dict[str, Any]:
     """Parses a body that must be a JSON object.
 
+    Args:
+      body: The JSON.
+      limits: Bounds of the work.
+
     Raises:
-      StatusError: It is not.
+      StatusError: It is not; or the time is up.
     """
-    document = json_parser.parse(body)
+    document = json_parser.parse(body, limits)
     if not isinstance(document, dict):
         raise _format_error(body, "Is not object")
     return document
 
 
-def format_predict(outputs: Mapping[str, np.ndarray], form: Form) -> bytes:
-    """Writes a predict answer.
-
-    Args:
-      outputs: Arrays by output alias; strings as object arrays of bytes.
-      form: Form of the request.
-
-    Raises:
-      StatusError: An output has a type without JSON form, or the rows do not match.
-    """
-    if not outputs:
-        raise invalid_argument("Cannot convert empty tensor map to JSON")
-    if form == "columnar":
-        columns = {alias: _to_json(array, alias) for alias, array in outputs.items()}
-        body = _object(columns) if len(columns) > 1 else next(iter(columns.values()))
-        return b'{\n    "outputs": ' + body + b"\n}"
-    _check_rows(outputs)
-    rows = {alias: [_to_json(row, alias) for row in array] for alias, array in outputs.items()}
-    if len(rows) == 1:
-        items = next(iter(rows.values()))
-    else:
-        count = len(next(iter(rows.values())))
-        items = [_object({alias: row[i] for alias, row in rows.items()}) for i in range(count)]
-    return b'{\n    "predictions": [' + b", ".join(items) + b"]\n}"
-
-
-def _from_instances(instances: list[Any], infos: Signature) -> dict[str, np.ndarray]:
+def _from_instances(
+    instances: list[Any], infos: Signature, limits: WorkLimits
+) -> dict[str, np.ndarray]:
     named = _is_plain_object(instances[0])
     if not named and len(infos) > 1:
         raise invalid_argument(
             "instances is a plain list, but expecting list of objects as multiple input tensors "
             "required as per tensorinfo_map"
         )
-    columns: dict[str, list[np.ndarray]] = {alias: [] for alias in infos}
+    columns = {alias: _Column(tf.dtypes.as_dtype(info.dtype)) for alias, info in infos.items()}
     for index, element in enumerate(instances):
         where = f"Failed to process element: {index}"
         if named != _is_plain_object(element):
@@ -145,36 +131,62 @@ def _from_instances(instances: list[Any], infos: Signature) -> dict[str, np.ndar
                 f"item {index} of input list"
             )
         if not named:
-            _add_instance(element, next(iter(infos)), infos, columns, where)
+            _add_instance(element, next(iter(infos)), columns, where, limits)
             continue
         for key, value in element.items():
-            _add_instance(value, key, infos, columns, f"{where} key: {key}")
+            _add_instance(value, key, columns, f"{where} key: {key}", limits)
         if set(element) != set(infos):
             raise invalid_argument(
                 f"{where} of 'instances' list. JSON object: {_echo(element)} keys must be equal "
                 f"to: {','.join(sorted(infos))}"
             )
-    return {alias: np.stack(column) for alias, column in columns.items()}
+    return {alias: column.stack() for alias, column in columns.items()}
+
+
+@dataclass
+class _Column:
+    """Values of one input, instance by instance.
+
+    Attributes:
+      dtype: Type of the tensor.
+      shape: Shape of every instance; that of the first.
+      count: Number of instances.
+      flat: Their values, one instance after the other.
+    """
+
+    dtype: tf.DType
+    shape: list[int] = field(default_factory=list)
+    count: int = 0
+    flat: list[Any] = field(default_factory=list)
+
+    def add(self, value: Any, limits: WorkLimits) -> None:
+        shape, before = _shape_of(value), len(self.flat)
+        _flatten(value, 0, shape, self.dtype, self.flat, limits)
+        size, expected = len(self.flat) - before, math.prod(self.shape)
+        if self.count and size != expected:
+            raise invalid_argument(f"Expecting tensor size: {expected} but got: {size}")
+        if self.count and shape != self.shape:
+            raise invalid_argument(f"Expecting shape {_dims(self.shape)} but got: {_dims(shape)}")
+        self.shape = shape
+        self.count += 1
+
+    def stack(self) -> np.ndarray:
+        return _make_array(self.flat, [self.count, *self.shape], self.dtype)
 
 
 def _add_instance(
-    value: Any, alias: str, infos: Signature, columns: dict[str, list[np.ndarray]], where: str
+    value: Any, alias: str, columns: dict[str, _Column], where: str, limits: WorkLimits
 ) -> None:
+    limits.check_deadline()
     try:
-        if alias not in infos:
+        if alias not in columns:
             raise invalid_argument(f"JSON object: does not have named input: {alias}")
-        array = _to_array(value, tf.dtypes.as_dtype(infos[alias].dtype))
-        column = columns[alias]
-        if column and column[0].size != array.size:
-            raise invalid_argument(f"Expecting tensor size: {column[0].size} but got: {array.size}")
-        if column and column[0].shape != array.shape:
-            raise invalid_argument(f"Expecting shape {_shape(column[0])} but got: {_shape(array)}")
-        column.append(array)
+        columns[alias].add(value, limits)
     except StatusError as error:
         raise invalid_argument(f"{where} of 'instances' list. Error: {error}") from error
 
 
-def _from_inputs(value: Any, infos: Signature) -> dict[str, np.ndarray]:
+def _from_inputs(value: Any, infos: Signature, limits: WorkLimits) -> dict[str, np.ndarray]:
     if not _is_plain_object(value):
         if len(infos) > 1:
             raise invalid_argument(
@@ -186,23 +198,32 @@ def _from_inputs(value: Any, infos: Signature) -> dict[str, np.ndarray]:
     for alias, info in infos.items():
         if alias not in value:
             raise invalid_argument(f"Missing named input: {alias} in 'inputs' object.")
-        arrays[alias] = _to_array(value[alias], tf.dtypes.as_dtype(info.dtype))
+        arrays[alias] = _to_array(value[alias], tf.dtypes.as_dtype(info.dtype), limits)
     return arrays
 
 
-def _to_array(value: Any, dtype: tf.DType) -> np.ndarray:
+def _to_array(value: Any, dtype: tf.DType, limits: WorkLimits) -> np.ndarray:
     """A JSON value, or lists of them nested to the same depth, as an array."""
+    shape = _shape_of(value)
+    flat: list[Any] = []
+    _flatten(value, 0, shape, dtype, flat, limits)
+    return _make_array(flat, shape, dtype)
+
+
+def _shape_of(value: Any) -> list[int]:
+    """The shape of nested lists, by the first of each."""
     shape = []
-    probe = value
-    while isinstance(probe, list):
-        shape.append(len(probe))
+    while isinstance(value, list):
+        shape.append(len(value))
         if len(shape) > _MAX_RANK:
             raise invalid_argument(f"Lists are nested deeper than {_MAX_RANK} levels")
-        if not probe:
+        if not value:
             break
-        probe = probe[0]
-    flat: list[Any] = []
-    _flatten(value, 0, shape, dtype, flat)
+        value = value[0]
+    return shape
+
+
+def _make_array(flat: list[Any], shape: list[int], dtype: tf.DType) -> np.ndarray:
     if dtype in _INTEGER_RANGE:
         wide = np.array(flat, dtype=np.uint64 if dtype == tf.uint64 else np.int64)
         return wide.astype(dtype.as_numpy_dtype).reshape(shape)
@@ -210,7 +231,14 @@ def _to_array(value: Any, dtype: tf.DType) -> np.ndarray:
         return np.array(flat, dtype=dtype.as_numpy_dtype).reshape(shape)
 
 
-def _flatten(value: Any, level: int, shape: list[int], dtype: tf.DType, flat: list[Any]) -> None:
+def _flatten(
+    value: Any,
+    level: int,
+    shape: list[int],
+    dtype: tf.DType,
+    flat: list[Any],
+    limits: WorkLimits,
+) -> None:
     if not isinstance(value, list):
         if level != len(shape):
             raise invalid_argument(
@@ -228,8 +256,9 @@ def _flatten(value: Any, level: int, shape: list[int], dtype: tf.DType, flat: li
             f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: "
             f"{shape[level]}"
         )
+    limits.check_deadline()
     for item in value:
-        _flatten(item, level + 1, shape, dtype, flat)
+        _flatten(item, level + 1, shape, dtype, flat, limits)
 
 
 def _scalar(value: Any, dtype: tf.DType) -> Any:
@@ -314,62 +343,6 @@ def _is_base64_object(value: Any) -> bool:
     return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
 
 
-def _check_rows(outputs: Mapping[str, np.ndarray]) -> None:
-    batch_size = None
-    for alias, array in outputs.items():
-        if not array.ndim:
-            raise invalid_argument(f"Tensor name: {alias} has no shape information ")
-        if batch_size not in (None, array.shape[0]):
-            raise invalid_argument(
-                f"Tensor name: {alias} has inconsistent batch size: {array.shape[0]} expecting: "
-                f"{batch_size}"
-            )
-        batch_size = array.shape[0]
-
-
-def _to_json(value: Any, alias: str) -> bytes:
-    if isinstance(value, np.ndarray) and value.ndim:
-        return b"[" + b", ".join(_to_json(item, alias) for item in value) + b"]"
-    item = value.item() if isinstance(value, (np.ndarray, np.generic)) else value
-    if isinstance(item, bytes):
-        if alias.endswith("_bytes"):
-            return b'{ "b64": "' + base64.b64encode(item) + b'" }'
-        return _string_to_json(item)
-    if isinstance(item, (bool, int)):
-        return json.dumps(item).encode()
-    if isinstance(item, float):
-        return _decimal(item, digits=17 if value.dtype == np.float64 else 9).encode()
-    raise invalid_argument(
-        f"Failed to write JSON value for tensor type: {getattr(value, 'dtype', type(item))}"
-    )
-
-
-def _string_to_json(value: bytes) -> bytes:
-    """Strings go out as they are, also those that are no UTF-8."""
-    text = value.decode("utf-8", errors="surrogateescape")
-    return json.dumps(text, ensure_ascii=False).encode("utf-8", errors="surrogateescape")
-
-
-def _decimal(value: float, digits: int) -> str:
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "Infinity" if value > 0 else "-Infinity"
-    kind = np.float64 if digits == 17 else np.float32
-    text = f"{value:.6g}"
-    if kind(text) != kind(value):
-        text = f"{value:.{digits}g}"
-    return text if "." in text or "e" in text else f"{text}.0"
-
-
-def _object(members: Mapping[str, bytes]) -> bytes:
-    return (
-        b"{"
-        + b", ".join(json.dumps(name).encode() + b": " + value for name, value in members.items())
-        + b"}"
-    )
-
-
 def _json_type(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return "Null" if value is None else str(value)
@@ -377,8 +350,8 @@ def _json_type(value: Any) -> str:
     return names.get(type(value), "Number")
 
 
-def _shape(array: np.ndarray) -> str:
-    return f"[{','.join(str(size) for size in array.shape)}]"
+def _dims(shape: Sequence[int]) -> str:
+    return f"[{','.join(map(str, shape))}]"
 
 
 def _format_error(body: bytes, what: str) -> StatusError:
@@ -390,10 +363,13 @@ def _echo_body(body: bytes) -> str:
 
 
 def _echo(value: Any) -> str:
-    try:
-        return _shorten(json.dumps(value, ensure_ascii=False))
-    except (RecursionError, UnicodeError):
-        return "..."
+    """The beginning of a value; the rest, which may be megabytes, is not even written."""
+    text = ""
+    for piece in json.JSONEncoder(ensure_ascii=False).iterencode(value):
+        text += piece
+        if len(text) > _MAX_ECHO:
+            break
+    return _shorten(text)
 
 
 def _shorten(text: str) -> str:

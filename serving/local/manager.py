@@ -17,7 +17,9 @@ from tensorflow_serving.apis import get_model_status_pb2 as status_pb2
 from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.config import model_server_config_pb2 as config_pb2
 
+from tfx_captioner.serving.local.model_config import check_models
 from tfx_captioner.serving.local.servable import Servable
+from tfx_captioner.serving.local.signatures import interface
 from tfx_captioner.serving.local.status import (
     Code,
     StatusError,
@@ -35,7 +37,6 @@ from tfx_captioner.serving.local.storage import (
 _LOG = logging.getLogger("captioner.serving")
 
 State = status_pb2.ModelVersionStatus
-_PLATFORM = "tensorflow"  # the only one here
 # Versions that ended stay in the status, like in TF Serving, but not without bound.
 _MAX_ENDED = 100
 
@@ -206,7 +207,7 @@ class ModelManager:
         models = list(config.model_config_list.config)
         with self._work_lock:
             with self._lock:
-                _check_models(models, {name: old.config for name, old in self._models.items()})
+                check_models(models, {name: old.config for name, old in self._models.items()})
                 self._replace_models({model.name: model for model in models})
                 unsettled = any(model.directory.unsettled for model in self._models.values())
             if unsettled:
@@ -254,8 +255,11 @@ class ModelManager:
                 self._ensure_loaded(name, model, number, path, fingerprint)
             with self._lock:
                 available = set(model.available())
+                # A version that does not load takes no place from one that answers, so that there
+                # is still the one to go back to.
+                kept = select_versions(model.config.model_version_policy, available & set(found))
                 if available & wanted:  # never let go of the last one that answers
-                    self._unload(model, available - wanted)
+                    self._unload(model, available - wanted - kept)
 
     def _ensure_loaded(
         self, name: str, model: _Model, number: int, path: Path, fingerprint: Fingerprint
@@ -277,6 +281,7 @@ class ModelManager:
                 version.state, version.error = State.END, error
             return
         with self._lock:
+            _warn_of_another_signature(model, number, servable)
             version.servable, version.state = servable, State.AVAILABLE
         _LOG.info("%s version %d is available", name, number)
 
@@ -319,55 +324,22 @@ class ModelManager:
             self._models[config.name].labels = dict(config.version_labels)
 
 
-def _check_models(
-    models: list[config_pb2.ModelConfig], served: Mapping[str, config_pb2.ModelConfig]
-) -> None:
-    """Refuses what server_core.cc of TF Serving refuses, in its words."""
-    names = set()
-    for model in models:
-        if not model.name:
-            raise invalid_argument("Invalid ModelConfig: a model has no name.")
-        if model.name in names:
-            raise invalid_argument(
-                f"Illegal to list model {model.name} multiple times in config list"
-            )
-        names.add(model.name)
-    for model in models:
-        if not Path(model.base_path).is_absolute():
-            raise invalid_argument(
-                f"Expected model {model.name} to have an absolute path or URI; got base_path()="
-                f"{model.base_path}"
-            )
-    for model in models:
-        platform = _platform(model)
-        if platform == _PLATFORM:
-            continue
-        if model.name in served:
-            raise invalid_argument(
-                f"Illegal to change a model's platform. For model {model.name} platform was "
-                f"{_PLATFORM} and new platform requested is {platform}"
-            )
-        raise invalid_argument(f"Model {model.name} requests unsupported platform {platform}")
+def _warn_of_another_signature(model: _Model, number: int, servable: Servable) -> None:
+    """Says so when clients of the newest version will meet another signature.
 
-
-def _platform(model: config_pb2.ModelConfig) -> str:
-    if model.model_type == config_pb2.MODEL_TYPE_UNSPECIFIED:
-        if not model.model_platform:
-            raise invalid_argument(
-                "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
-                "ModelServerConfig::model_platform."
-            )
-        return model.model_platform
-    if model.model_platform:
-        raise invalid_argument(
-            "Illegal setting both ModelServerConfig::model_type (deprecated) and "
-            "ModelServerConfig::model_platform."
+    TF Serving serves such a version, and so does this server: to keep it from being pushed is the
+    ServingValidator's task, and the label `stable` keeps clients on the version they know.
+    """
+    newest = max(model.available().values(), key=lambda version: version.number, default=None)
+    if newest is None or newest.servable is None or newest.number > number:
+        return
+    if interface(newest.servable.signatures) != interface(servable.signatures):
+        _LOG.warning(
+            "%s version %d has other signatures than version %d",
+            model.config.name,
+            number,
+            newest.number,
         )
-    if model.model_type != config_pb2.TENSORFLOW:
-        raise invalid_argument(
-            f"ModelServerConfig::model_type choice {model.model_type} not supported."
-        )
-    return _PLATFORM
 
 
 def _fill_status(version: _Version, proto: status_pb2.ModelVersionStatus) -> None:

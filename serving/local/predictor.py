@@ -17,7 +17,6 @@ from tfx_captioner.serving.local.servable import Outputs
 from tfx_captioner.serving.local.signatures import (
     DEFAULT_SIGNATURE,
     SignatureDef,
-    check_inputs,
     find,
     select_outputs,
 )
@@ -52,7 +51,7 @@ class Predictor:
     def predict(
         self,
         spec: model_pb2.ModelSpec,
-        inputs: Mapping[str, np.ndarray],
+        read_inputs: Callable[[SignatureDef], Mapping[str, np.ndarray]],
         *,
         output_filter: Iterable[str] = (),
         timeout: float,
@@ -62,7 +61,7 @@ class Predictor:
 
         Args:
           spec: Model, version or label, signature.
-          inputs: Arrays by input alias.
+          read_inputs: Gives the arrays by input alias, of the signature's types.
           output_filter: Output aliases wanted; all where none is named.
           timeout: Seconds the answer is waited for.
           on_submit: Is given what cancels the request: what of it is not yet run will not be.
@@ -74,7 +73,7 @@ class Predictor:
         handle = self.manager.acquire(spec)
         try:
             name, signature = find(handle.servable.signatures, spec.signature_name)
-            check_inputs(signature, inputs)
+            inputs = read_inputs(signature)
             outputs = select_outputs(signature, list(output_filter))
             task = Task(handle.servable, name, inputs, outputs, deadline)
             result = self._scheduler.submit(task)

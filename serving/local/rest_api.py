@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 import re
-import zlib
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
 import tensorflow as tf
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -21,9 +23,11 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import get_model_status_pb2, model_pb2
 
-from tfx_captioner.serving.local import json_tensor
+from tfx_captioner.serving.local import json_answer, json_tensor
+from tfx_captioner.serving.local.bodies import BodyReader, Decoder, SlowBodyError
+from tfx_captioner.serving.local.json_parser import WorkLimits
 from tfx_captioner.serving.local.predictor import Predictor
-from tfx_captioner.serving.local.signatures import DEFAULT_SIGNATURE
+from tfx_captioner.serving.local.signatures import DEFAULT_SIGNATURE, SignatureDef, check_inputs
 from tfx_captioner.serving.local.status import (
     CODE_BY_NUMBER,
     HTTP_STATUS,
@@ -61,8 +65,8 @@ class RestLimits:
     Attributes:
       timeout: Seconds a request may take, its body's arrival and its answer each; the server's
         protocol bounds the rest.
-      max_body_bytes: Largest body, after decompression.
-      max_concurrent: Requests at the same time.
+      max_body_bytes: Largest body, before and after decompression.
+      max_concurrent: Requests at the same time; one counts when its body is there.
       metrics_path: Path of the Prometheus page; empty for none.
     """
 
@@ -79,19 +83,17 @@ class RestApi:
         self._predictor = predictor
         self._limits = limits
         self._active = 0
+        self._bodies = BodyReader(limits.max_body_bytes)
+        self._decoder = Decoder(limits.max_body_bytes)
         # Megabytes of JSON are read and written, and the model is waited for, off the event loop.
         self._workers = ThreadPoolExecutor(limits.max_concurrent, thread_name_prefix="rest")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
-        request = Request(scope, receive)
-        self._active += 1
         try:
-            response = await self._respond(request)
+            response = await self._respond(Request(scope, receive))
         except ClientDisconnect:
             return
-        finally:
-            self._active -= 1
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
@@ -101,12 +103,9 @@ class RestApi:
         if not _ANY.fullmatch(path):
             return Response(_NOT_FOUND_PAGE, status_code=404, media_type="text/html")
         try:
-            if self._active > self._limits.max_concurrent:
-                raise StatusError(
-                    Code.RESOURCE_EXHAUSTED,
-                    f"More than {self._limits.max_concurrent} requests at the same time",
-                )
             body = await self._dispatch(request, path)
+        except SlowBodyError as error:
+            return _error_response(error, {"Connection": "close"})
         except StatusError as error:
             return _error_response(error)
         except ClientDisconnect:
@@ -120,32 +119,71 @@ class RestApi:
         malformed = invalid_argument(f"Malformed request: {request.method} {path}")
         inference = _INFERENCE.fullmatch(path) if request.method == "POST" else None
         if inference:
+            # The path may be written in any case, but TF Serving knows the method in this one only.
+            if inference["method"] not in ("predict", *_CLASSIFY_OR_REGRESS):
+                raise malformed
             spec = _model_spec(inference)
-            body = await self._read_body(request)
-            if inference["method"] == "predict":
-                loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self._workers, self._predict, spec, body)
-            if inference["method"] in _CLASSIFY_OR_REGRESS:
-                spec.signature_name = str(json_tensor.parse_object(body).get("signature_name", ""))
-                kind, method_name = _CLASSIFY_OR_REGRESS[inference["method"]]
-                raise self._predictor.refuse_method(spec, kind, method_name)
-            raise malformed
+            is_gzip = request.headers.get("content-encoding", "").lower() == "gzip"
+            async with self._bodies.body(request, self._limits.timeout) as body:
+                return await self._work(self._infer, inference["method"], spec, body, is_gzip)
         status = _STATUS.fullmatch(path) if request.method == "GET" else None
         if not status:
             raise malformed
         if not status["name"]:
             raise invalid_argument("Missing model name in request.")
         spec = _model_spec(status)
-        # The path may be written in any case, but TF Serving knows the word in this one only.
         return self._metadata(spec) if status["metadata"] == "metadata" else self._status(spec)
 
-    def _predict(self, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
+    async def _work(self, function: Callable[..., bytes], *arguments: Any) -> bytes:
+        """Runs a function in a thread, and gives it the deadline of the answer."""
+        if self._active >= self._limits.max_concurrent:
+            raise StatusError(
+                Code.RESOURCE_EXHAUSTED,
+                f"More than {self._limits.max_concurrent} requests at the same time",
+            )
+        timeout = self._limits.timeout
+        call = functools.partial(function, *arguments, time.monotonic() + timeout)
+        self._active += 1
+        try:
+            answer = asyncio.get_running_loop().run_in_executor(self._workers, call)
+            return await asyncio.wait_for(answer, timeout)
+        except asyncio.TimeoutError as error:
+            # The thread has the same deadline, and looks at it; nobody waits for it here.
+            raise StatusError(Code.DEADLINE_EXCEEDED, "Deadline exceeded") from error
+        finally:
+            self._active -= 1
+
+    def _infer(
+        self, method: str, spec: model_pb2.ModelSpec, body: bytes, is_gzip: bool, deadline: float
+    ) -> bytes:
+        limits = WorkLimits(deadline)
+        if method == "predict":
+            return self._predict(spec, body, is_gzip, limits)
+        with self._decoder.json(body, is_gzip=is_gzip, limits=limits) as text:
+            name = json_tensor.parse_object(text, limits).get("signature_name", "")
+        spec.signature_name = name if isinstance(name, str) else ""
+        kind, method_name = _CLASSIFY_OR_REGRESS[method]
+        raise self._predictor.refuse_method(spec, kind, method_name)
+
+    def _predict(
+        self, spec: model_pb2.ModelSpec, body: bytes, is_gzip: bool, limits: WorkLimits
+    ) -> bytes:
         served = spec.name in self._predictor.manager.model_names()
         with self._predictor.metrics.request(spec.name if served else "", "REST"):
-            request = json_tensor.parse_predict(body, lambda name: self._inputs(spec, name))
+            with self._decoder.json(body, is_gzip=is_gzip, limits=limits) as text:
+                request = json_tensor.parse_predict(
+                    text, lambda name: self._inputs(spec, name), limits
+                )
             spec.signature_name = request.signature_name
-            prediction = self._predictor.predict(spec, request.inputs, timeout=self._limits.timeout)
-            return json_tensor.format_predict(prediction.outputs, request.form)
+            timeout = max(0.0, limits.deadline - time.monotonic())
+
+            def read_inputs(signature: SignatureDef) -> dict[str, np.ndarray]:
+                # Meanwhile a new version may answer, which may have another signature.
+                check_inputs(signature, request.inputs)
+                return request.inputs
+
+            prediction = self._predictor.predict(spec, read_inputs, timeout=timeout)
+            return json_answer.format_predict(prediction.outputs, request.form)
 
     def _inputs(self, spec: model_pb2.ModelSpec, name: str) -> json_tensor.Signature:
         name = name or DEFAULT_SIGNATURE
@@ -174,27 +212,6 @@ class RestApi:
             }
         )
 
-    async def _read_body(self, request: Request) -> bytes:
-        limit = self._limits.max_body_bytes
-        too_large = StatusError(Code.RESOURCE_EXHAUSTED, f"The body is larger than {limit} bytes")
-
-        async def read() -> bytes:
-            chunks, size = [], 0
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > limit:
-                    raise too_large
-                chunks.append(chunk)
-            return b"".join(chunks)
-
-        try:
-            body = await asyncio.wait_for(read(), self._limits.timeout)
-        except asyncio.TimeoutError as error:
-            raise StatusError(Code.DEADLINE_EXCEEDED, "The body did not arrive in time") from error
-        if request.headers.get("content-encoding", "").lower() != "gzip":
-            return body
-        return _gunzip(body, limit, too_large)
-
 
 def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:
     spec = model_pb2.ModelSpec(name=unquote(match["name"]))
@@ -209,24 +226,12 @@ def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:
     return spec
 
 
-def _gunzip(body: bytes, limit: int, too_large: StatusError) -> bytes:
-    decompressor = zlib.decompressobj(wbits=31)
-    try:
-        plain = decompressor.decompress(body, limit)
-    except zlib.error as error:
-        raise invalid_argument(
-            f"The body is not gzip as its Content-Encoding says: {error}"
-        ) from error
-    if decompressor.unconsumed_tail:
-        raise too_large
-    return plain
-
-
-def _error_response(error: StatusError) -> Response:
+def _error_response(error: StatusError, headers: dict[str, str] | None = None) -> Response:
     message = json.dumps(error.message, ensure_ascii=False)
     return Response(
         f'{{ "error": {message} }}'.encode("utf-8", errors="replace"),
         status_code=HTTP_STATUS[error.code],
+        headers=headers,
         media_type="application/json",
     )
 

@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.apis import predict_pb2
 
-from tfx_captioner.serving.local import signatures, tensors
+from tfx_captioner.serving.local import signatures
 from tfx_captioner.serving.local.status import CODE_BY_NUMBER, Code, StatusError, invalid_argument
 
 _LOG = logging.getLogger("captioner.serving")
@@ -110,6 +110,9 @@ class Servable:
         except tf.errors.OpError as error:
             code = CODE_BY_NUMBER.get(error.error_code, Code.UNKNOWN)
             raise StatusError(code, str(error.message)) from error
+        except UnicodeDecodeError as error:
+            # TensorFlow repeats bytes of the input in its message, and fails to make text of it.
+            raise invalid_argument(error.object.decode("utf-8", errors="replace")) from error
         return dict(zip(outputs, values, strict=True))
 
     def close(self) -> None:
@@ -163,10 +166,7 @@ class Servable:
 
     def _answer(self, request: predict_pb2.PredictRequest) -> None:
         name, signature = signatures.find(self.signatures, request.model_spec.signature_name)
-        inputs = {
-            alias: tensors.from_proto(proto, alias) for alias, proto in request.inputs.items()
-        }
-        signatures.check_inputs(signature, inputs)
+        inputs = signatures.read_inputs(signature, request.inputs)
         self.run(name, inputs, signatures.select_outputs(signature, list(request.output_filter)))
 
 

@@ -11,20 +11,19 @@ import contextlib
 import functools
 import logging
 import signal
-import socket
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import h11
 import uvicorn
 from google.protobuf import text_format
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 from tensorflow_serving.config import model_server_config_pb2 as config_pb2
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tfx_captioner.serving.config import BatchingParameters
 from tfx_captioner.serving.local import grpc_api
+from tfx_captioner.serving.local.http_protocol import protocol
 from tfx_captioner.serving.local.manager import ModelManager
 from tfx_captioner.serving.local.metrics import Metrics
 from tfx_captioner.serving.local.predictor import Predictor
@@ -49,6 +48,8 @@ class ServerOptions:
       file_system_poll_wait_seconds: Seconds between two looks at the disk; 0 looks once.
       allow_version_labels_for_unavailable_models: Whether a new label may name a version that is
         not loaded.
+      enable_reload_config: Whether HandleReloadConfigRequest is answered.
+      rest_api_enable_cors_support: Whether web pages of other origins may ask.
       batching: Batching parameters; None for no batching.
       metrics_path: Path of the Prometheus page; empty for none.
       max_request_bytes: Largest request.
@@ -65,6 +66,8 @@ class ServerOptions:
     rest_api_timeout_in_ms: int = 30_000
     file_system_poll_wait_seconds: float = 1.0
     allow_version_labels_for_unavailable_models: bool = False
+    enable_reload_config: bool = False
+    rest_api_enable_cors_support: bool = False
     batching: BatchingParameters | None = None
     metrics_path: str = ""
     max_request_bytes: int = 64 << 20
@@ -135,6 +138,7 @@ async def _grpc(options: ServerOptions, predictor: Predictor):
         predictor,
         max_message_bytes=options.max_request_bytes,
         max_concurrent=options.max_concurrent_requests,
+        enable_reload_config=options.enable_reload_config,
     )
     address = f"{options.host}:{options.port}"
     try:
@@ -166,12 +170,20 @@ async def _rest(options: ServerOptions, predictor: Predictor):
         max_concurrent=options.max_concurrent_requests,
         metrics_path=options.metrics_path,
     )
+    application: ASGIApp = RestApi(predictor, limits)
+    if options.rest_api_enable_cors_support:
+        application = CORSMiddleware(
+            application,
+            allow_origin_regex="https?://.*",
+            allow_methods=["GET", "POST"],
+            allow_headers=["Content-Type", "Content-Encoding"],
+        )
     server = _RestServer(
         uvicorn.Config(
-            RestApi(predictor, limits),
+            application,
             host=options.host,
             port=options.rest_api_port,
-            http=_protocol(timeout),
+            http=protocol(timeout),
             lifespan="off",
             ws="none",
             log_config=None,
@@ -210,56 +222,3 @@ class _RestServer(uvicorn.Server):
         except SystemExit:
             # uvicorn exits the process when the port is taken; `_rest` raises instead.
             self.should_exit = True
-
-
-def _protocol(timeout: float) -> type[H11Protocol]:
-    """uvicorn's protocol, with an end to waiting for the client.
-
-    A connection is cut when the head of a request is not whole, or an answer is not taken, after
-    `timeout` seconds. uvicorn would wait for ever, and could not shut down meanwhile.
-    """
-
-    class Protocol(H11Protocol):
-        _head_timer: asyncio.TimerHandle | None = None
-        _answer_timer: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport) -> None:
-            super().connection_made(transport)
-            # With room in its buffer the transport does not tell that an answer is not taken.
-            transport.set_write_buffer_limits(high=0)
-            self._watch_head()
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            self._watch_head()
-
-        def pause_writing(self) -> None:
-            super().pause_writing()
-            self._answer_timer = self.loop.call_later(timeout, self._cut)
-
-        def resume_writing(self) -> None:
-            super().resume_writing()
-            if self._answer_timer:
-                self._answer_timer.cancel()
-
-        def connection_lost(self, exc) -> None:
-            super().connection_lost(exc)  # resumes writing
-            if self._head_timer:
-                self._head_timer.cancel()
-
-        def _watch_head(self) -> None:
-            if self.conn.their_state is not h11.IDLE:
-                if self._head_timer:
-                    self._head_timer.cancel()
-                self._head_timer = None
-            elif self._head_timer is None:
-                self._head_timer = self.loop.call_later(timeout, self._cut)
-
-        def _cut(self) -> None:
-            # With a reset, or the kernel would go on offering the client what it does not take.
-            self.transport.get_extra_info("socket").setsockopt(
-                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-            )
-            self.transport.abort()
-
-    return Protocol

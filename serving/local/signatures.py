@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from tfx_captioner.serving.local import tensors
@@ -43,12 +44,34 @@ def find(signatures: Mapping[str, SignatureDef], name: str) -> tuple[str, Signat
     return name, signatures[name]
 
 
+def read_inputs(
+    signature: SignatureDef, protos: Mapping[str, tensor_pb2.TensorProto]
+) -> dict[str, np.ndarray]:
+    """Reads the tensors of a request, those of the signature's aliases and types alone.
+
+    Raises:
+      StatusError: Not the aliases or types of the signature, one that is not for predicting, or a
+        tensor that cannot be read.
+    """
+    _check_aliases(signature, protos)
+    _check_types(signature, {alias: proto.dtype for alias, proto in protos.items()})
+    return {alias: tensors.from_proto(proto, alias) for alias, proto in protos.items()}
+
+
 def check_inputs(signature: SignatureDef, inputs: Mapping[str, np.ndarray]) -> None:
     """Compares the inputs of a request with its signature.
 
     Raises:
       StatusError: Not the aliases or types of the signature, or one that is not for predicting.
     """
+    _check_aliases(signature, inputs)
+    _check_types(
+        signature,
+        {alias: tf.dtypes.as_dtype(a.dtype).as_datatype_enum for alias, a in inputs.items()},
+    )
+
+
+def _check_aliases(signature: SignatureDef, inputs: Collection[str]) -> None:
     if signature.method_name not in _METHOD_NAMES:
         raise StatusError(
             Code.INTERNAL,
@@ -70,14 +93,33 @@ def check_inputs(signature: SignatureDef, inputs: Mapping[str, np.ndarray]) -> N
             f"len({{{','.join(sent)}}}) != len({{{','.join(expected)}}}). "
             f"Sent extra: {{{extra}}}. Missing but required: {{{missing}}}."
         )
-    for index, alias in enumerate(sorted(inputs)):
+
+
+def _check_types(signature: SignatureDef, types: Mapping[str, int]) -> None:
+    for index, alias in enumerate(sorted(types)):
         wanted = tf.dtypes.as_dtype(signature.inputs[alias].dtype)
-        got = tf.dtypes.as_dtype(inputs[alias].dtype)
+        try:
+            got = tf.dtypes.as_dtype(types[alias])
+        except TypeError as error:  # no type at all
+            raise tensors.parsing_error(alias) from error
         if got != wanted:
             raise invalid_argument(
                 f"Expects arg[{index}] to be {tensors.dtype_name(wanted)} but "
                 f"{tensors.dtype_name(got)} is provided"
             )
+
+
+def interface(signatures: Mapping[str, SignatureDef]) -> dict[str, list[tuple[str, int]]]:
+    """Aliases and types of what every signature takes and gives, to compare two versions by."""
+    return {
+        name: [
+            (alias, info.dtype)
+            for infos in (signature.inputs, signature.outputs)
+            for alias, info in sorted(infos.items())
+        ]
+        for name, signature in signatures.items()
+        if not name.startswith("__")
+    }
 
 
 def select_outputs(signature: SignatureDef, output_filter: list[str]) -> tuple[str, ...]:

@@ -10,8 +10,10 @@ from tensorflow.core.framework import tensor_pb2
 
 from tfx_captioner.serving.local.status import StatusError, invalid_argument
 
-# A TensorProto of a few bytes may claim any shape, and repeats its last value to fill it.
-_MAX_ELEMENTS = 1 << 26
+# A TensorProto of a few bytes may claim any shape, and repeats its last value to fill it. So what
+# counts is what the tensor will take, which is as much as a message of the largest size holds.
+_MAX_BYTES = 64 << 20
+_STRING_BYTES = 24  # of a string in TensorFlow, without what is in it
 
 # `Tensor::AsProtoField` writes values into typed fields, never into `tensor_content`; clients rely
 # on it (`response.outputs["y"].float_val`).
@@ -39,7 +41,8 @@ def from_proto(proto: tensor_pb2.TensorProto, alias: str) -> np.ndarray:
       alias: Its name in the signature, for the error.
 
     Raises:
-      StatusError: INVALID_ARGUMENT; the shape, the type and the values do not fit together.
+      StatusError: INVALID_ARGUMENT; the shape, the type and the values do not fit together, or the
+        tensor would take more than 64 MiB.
     """
     try:
         dtype = tf.dtypes.as_dtype(proto.dtype)
@@ -47,14 +50,14 @@ def from_proto(proto: tensor_pb2.TensorProto, alias: str) -> np.ndarray:
         elements = math.prod(shape)
         if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape):
             raise ValueError("a tensor of a request has a fully defined shape")
-        if elements > _MAX_ELEMENTS:
-            raise ValueError(f"{elements} elements are more than {_MAX_ELEMENTS}")
+        if elements * (_STRING_BYTES if dtype == tf.string else dtype.size) > _MAX_BYTES:
+            raise ValueError(f"{elements} elements of {dtype.name} are more than {_MAX_BYTES} B")
         field = _VALUE_FIELD.get(dtype)
         if field and not proto.tensor_content and len(getattr(proto, field)) > elements:
             raise ValueError("more values than the shape holds")
         return tf.make_ndarray(proto).astype(dtype.as_numpy_dtype, copy=False)
     except (TypeError, ValueError, KeyError, IndexError) as error:
-        raise _parsing_error(alias) from error
+        raise parsing_error(alias) from error
 
 
 def to_proto(array: np.ndarray, proto: tensor_pb2.TensorProto, dtype: tf.DType) -> None:
@@ -80,5 +83,10 @@ def dtype_name(dtype: tf.DType) -> str:
     return {"float32": "float", "float64": "double"}.get(dtype.name, dtype.name)
 
 
-def _parsing_error(alias: str) -> StatusError:
+def parsing_error(alias: str) -> StatusError:
+    """How a tensor that cannot be read is refused.
+
+    Args:
+      alias: Its name in the signature.
+    """
     return invalid_argument(f"tensor parsing error: {alias}")

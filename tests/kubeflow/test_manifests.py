@@ -176,6 +176,75 @@ def test_the_champion_alone_is_asked_from_outside(path: str, allowed: bool) -> N
     assert bool(re.match(rule["path"], path, re.IGNORECASE)) == allowed
 
 
+def test_the_port_that_replaces_the_configuration_is_the_deployers() -> None:
+    """HandleReloadConfigRequest loads any SavedModel from any path, and TF Serving asks nobody."""
+    rules = by_kind("serving/base")["NetworkPolicy"]["spec"]["ingress"]
+    (by_grpc,) = (rule for rule in rules if {"port": "grpc"} in rule["ports"])
+    labels = {"app.kubernetes.io/name": "captioner", "app.kubernetes.io/component": "deployer"}
+    assert by_grpc["from"] == [{"podSelector": {"matchLabels": labels}}]
+    assert by_kind("serving/gcs")["NetworkPolicy"]["spec"]["ingress"] == rules
+
+
+def test_from_outside_there_is_tls_and_a_login() -> None:
+    ingress = by_kind("serving/base")["Ingress"]
+    hosts = [rule["host"] for rule in ingress["spec"]["rules"]]
+    assert [host for entry in ingress["spec"]["tls"] for host in entry["hosts"]] == hosts
+    annotations = ingress["metadata"]["annotations"]
+    assert annotations["cert-manager.io/cluster-issuer"]
+    assert "oauth2" in annotations["nginx.ingress.kubernetes.io/auth-url"]
+    assert annotations["nginx.ingress.kubernetes.io/force-ssl-redirect"] == "true"
+
+
+def test_the_bucket_is_reached_from_the_namespace_alone() -> None:
+    resources = by_kind("storage/minio")
+    policy = resources["NetworkPolicy"]["spec"]
+    pod = resources["StatefulSet"]["spec"]["template"]
+    assert policy["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    assert policy["ingress"] == [{"from": [{"podSelector": {}}], "ports": [{"port": "s3"}]}]
+    assert policy["egress"] == []
+
+
+def _pods(overlay: str) -> list[tuple[str, Manifest]]:
+    """Names and specifications of the pods that an overlay makes, with all their containers."""
+    pods = []
+    for resource in yaml.safe_load_all(build(overlay)):
+        spec = resource.get("spec", {})
+        if "predictor" in spec:
+            pod = {**spec["predictor"], "containers": [spec["predictor"]["model"]]}
+        else:
+            pod = spec.get("jobTemplate", resource).get("spec", {}).get("template", {}).get("spec")
+        if pod:
+            pods.append((f"{resource['kind']} {resource['metadata']['name']}", pod))
+    return pods
+
+
+@pytest.mark.parametrize("overlay", [*OVERLAYS, "serving/kserve"])
+def test_pods_may_do_no_more_than_they_must(overlay: str) -> None:
+    pods = _pods(overlay)
+    assert pods
+    for name, pod in pods:
+        assert pod["securityContext"]["runAsNonRoot"] is True, name
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        # What submits runs needs the account of its cluster.
+        assert pod.get("automountServiceAccountToken") is False or name == "CronJob captioner", name
+        for container in [*pod.get("initContainers", []), *pod["containers"]]:
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False, name
+            assert context["readOnlyRootFilesystem"] is True, name
+            assert context["capabilities"] == {"drop": ["ALL"]}, name
+            assert "/tmp" in {mount["mountPath"] for mount in container["volumeMounts"]}, name
+            assert "memory" in container["resources"]["limits"], name
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_no_image_is_whatever_is_the_latest(overlay: str) -> None:
+    for name, pod in _pods(overlay):
+        for container in [*pod.get("initContainers", []), *pod["containers"]]:
+            tag = re.search(r":([^/:]+)$", container["image"])
+            assert tag is not None, name
+            assert tag[1] != "latest", name
+
+
 def test_models_are_read_from_where_the_pipeline_pushes_them() -> None:
     settings = load_settings("kubeflow")
     resources = by_kind("serving/base")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 import saved_models
 import yaml
@@ -75,6 +76,29 @@ def test_a_folder_gives_json_lines_and_names_what_failed(
     assert records["notes.jpg"]["error"] == "no JPEG or PNG"
     assert len(records) == 3
     assert "2 of 3 got no caption" in captured.err
+
+
+def test_a_folder_of_what_people_have_is_captioned_and_the_rest_is_named(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """WebP named .jpg, a transparent PNG, what macOS leaves, and formats that nobody here reads."""
+    album = tmp_path / "album"
+    (album / "sub").mkdir(parents=True)
+    (album / "__MACOSX").mkdir()
+    red, webp = (saved_models.image(saved_models.RED, form=form) for form in ("JPEG", "WEBP"))
+    for name in ("a.jpg", "._a.jpg", "__MACOSX/a.jpg", "h.heic", ".hidden.jpg", "notes.txt"):
+        (album / name).write_bytes(red)
+    for name in ("w.webp", "sub/whatsapp.JPG"):
+        (album / name).write_bytes(webp)
+    Image.new("RGBA", (8, 8), (*saved_models.RED, 255)).save(album / "clear.png")
+    assert cli.main(["caption", str(album), "--server", server.endpoint.grpc_url]) == 0
+
+    captured = capsys.readouterr()
+    records = [json.loads(line) for line in captured.out.splitlines()]
+    names = [str(Path(record["photo"]).relative_to(album)) for record in records]
+    assert names == ["a.jpg", "clear.png", "sub/whatsapp.JPG", "w.webp"]
+    assert all(record["caption"] == "a captioner scene in red" for record in records)
+    assert "left out 5 files (1 .heic, 1 .txt, 3 hidden)" in captured.err
 
 
 @pytest.mark.parametrize("options", [[], ["--beams"]])
@@ -152,6 +176,32 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         process.wait_until_available(["captioner"], timeout=120)
         yield Served(directory, endpoint)
     assert "the local model server" in (directory.parent / "serve.log").read_text()
+
+
+@pytest.mark.slow(reason="a server of its own")
+def test_the_server_ends_with_a_command_that_is_killed(tmp_path: Path) -> None:
+    saved_models.save_half_plus_two(tmp_path / "half_plus_two", 1)
+    endpoint = free_endpoint()
+    argv = [
+        sys.executable, "-m", "tfx_captioner.pipeline.cli", "serve", "--server=local",
+        f"--serving-dir={tmp_path}", f"--port={endpoint.port}",
+        f"--rest-port={endpoint.rest_api_port}",
+    ]  # fmt: skip
+    with launcher.running(argv, endpoint, tmp_path / "serve.log") as command:
+        command.wait_until_available(["half_plus_two"], timeout=120)
+        (child,) = psutil.Process(command.process.pid).children()
+        assert any(part.endswith("serving.local") for part in child.cmdline())
+        command.process.kill()
+        child.wait(timeout=60)
+    launcher.check_free(endpoint)
+
+
+def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with (
+        pytest.raises(launcher.ServerError, match="no-such-server does not start"),
+        launcher.running(["no-such-server"], free_endpoint(), tmp_path / "log"),
+    ):
+        pass
 
 
 def _states(served: Served, capsys: pytest.CaptureFixture[str], url: str = "") -> list[list[str]]:

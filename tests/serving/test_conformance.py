@@ -14,7 +14,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from tfx_captioner.serving.launcher import Server
-from tfx_captioner.serving.local import json_tensor
+from tfx_captioner.serving.local import json_answer, json_tensor
 from tfx_captioner.serving.local.status import StatusError
 
 CASES = Path(__file__).resolve().parents[3] / "shared/conformance/tf_serving_cases.json"
@@ -155,10 +155,10 @@ def test_tensor_to_json(case: dict[str, Any]) -> None:
     form = case["format"]
     if "error" in case:
         with pytest.raises(StatusError) as refused:
-            json_tensor.format_predict(outputs, form)
+            json_answer.format_predict(outputs, form)
         assert case["error"] in refused.value.message
         return
-    assert json.loads(json_tensor.format_predict(outputs, form)) == case["json"]
+    assert json.loads(json_answer.format_predict(outputs, form)) == case["json"]
 
 
 def _array(tensor: dict[str, Any]) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import shutil
 import subprocess
@@ -110,7 +111,7 @@ def page_of(tmp_path: Path) -> Iterator[Callable[[str], str]]:
         processes.append(
             subprocess.Popen(
                 [*command, f"--server={server_url}", f"--port={port}"],
-                stdout=log, stderr=log, env=launcher.environment(),
+                stdout=log, stderr=log, env={**launcher.environment(), "TMPDIR": str(tmp_path)},
             )
         )  # fmt: skip
         log.close()
@@ -119,7 +120,7 @@ def page_of(tmp_path: Path) -> Iterator[Callable[[str], str]]:
 
     yield start
     for process in processes:
-        launcher.stop(process, patience=5)
+        launcher.stop(process, patience=20)
     assert "Traceback" not in (tmp_path / "demo.log").read_text(encoding="utf-8")
 
 
@@ -196,3 +197,51 @@ def test_other_formats_are_sent_as_png(server: Server, tmp_path: Path) -> None:
     assert caption.startswith("a resnet_gru scene in green")
     assert [row[0] for row in beams][1] == "a resnet_gru scene in green again"
     assert [word for _, word in panels] == ["a", "resnet_gru", "scene", "in", "green"]
+
+
+@pytest.mark.slow(reason="starts the page")
+def test_uploads_are_bounded_private_and_gone_at_the_end(
+    page_of: Callable[[str], str], tmp_path: Path
+) -> None:
+    url = page_of(AWAY)
+    small = saved_models.image(saved_models.RED)
+    upload = f"{url}/gradio_api/upload"
+    kept = httpx.post(upload, files={"files": ("red.png", small)})
+    assert kept.status_code == 200
+    path = Path(kept.json()[0])
+    assert path.read_bytes() == small
+    (private,) = tmp_path.glob("captioner-demo-*")
+    assert private in path.parents
+    assert private.stat().st_mode & 0o077 == 0
+
+    large = small + bytes(40 << 20)
+    assert httpx.post(upload, files={"files": ("red.png", large)}, timeout=60).status_code == 413
+    spelled = {"Content-Type": "multipart/form-data; boundary=x"}
+    pieces = (b"--x\r\n" + bytes(1 << 20) for _ in range(40))
+    with contextlib.suppress(httpx.HTTPError):  # it may be cut before it is answered
+        response = httpx.post(upload, content=pieces, headers=spelled, timeout=60)
+        assert response.status_code >= 400
+    assert sum(file.stat().st_size for file in private.rglob("*")) < 1 << 20
+
+    assert httpx.get(url, headers={"Host": "rebound.example"}).status_code == 400
+    assert httpx.get(url).status_code == 200
+
+
+@pytest.mark.slow(reason="starts the page")
+def test_the_folder_of_the_uploads_is_removed(tmp_path: Path) -> None:
+    environment = {**launcher.environment(), "TMPDIR": str(tmp_path)}
+    port = free_endpoint().port
+    argv = [sys.executable, "-m", "tfx_captioner.pipeline.cli", "demo", f"--port={port}"]
+    with subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL) as process:
+        _wait_for_http(f"http://127.0.0.1:{port}")
+        assert list(tmp_path.glob("captioner-demo-*"))
+        process.terminate()
+        assert process.wait(60) == 0
+    assert list(tmp_path.glob("captioner-demo-*")) == []
+
+
+def test_a_picture_of_too_many_pixels_is_told(tmp_path: Path) -> None:
+    page = demo.Page(AWAY, MODELS)
+    huge = tmp_path / "huge.png"
+    huge.write_bytes(saved_models.image(saved_models.RED, size=8_000))
+    assert "8000 x 8000 pixels are more than" in page.explain(str(huge), "cnn_lstm")[0]
