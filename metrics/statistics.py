@@ -16,9 +16,9 @@ import numpy as np
 
 from tfx_captioner.metrics import archive, bleu, meteor, ptb, rouge
 from tfx_captioner.metrics.cider_scores import Given, Groups, cider_scores
-from tfx_captioner.metrics.descriptions import ImageDescriptions, Types, describe
+from tfx_captioner.metrics.descriptions import ImageDescriptions, describe
 from tfx_captioner.metrics.matches import Comparison
-from tfx_captioner.metrics.ngrams import MAX_ORDER, CountedCaptions, offsets
+from tfx_captioner.metrics.ngrams import MAX_ORDER, CountedCaptions, Types, offsets
 from tfx_captioner.metrics.references import TokenizedReferences, check_ids, check_images
 
 __all__ = [
@@ -358,7 +358,9 @@ def _statistics(
         sources.append(
             Given(
                 training.frequencies.images,
-                training.frequencies.counts(comparison.hypotheses),
+                training.frequencies.counts(comparison.hypotheses)
+                if comparison.hypotheses.keys is not references.counted.keys
+                else references.training_counts,
                 references.training_counts,
             )
         )
