@@ -44,6 +44,12 @@ class Comparison:
         numbers: For each order the references' number of each n-gram of the hypotheses, -1 for
             those that no reference has.
         matches: For each order what they share.
+
+    Example:
+        >>> hypotheses, references = (CountedCaptions.of([text]) for text in ("a dog", "a red dog"))
+        >>> comparison = Comparison.of(hypotheses, references, np.array([1]))
+        >>> [len(matches.hypothesis) for matches in comparison.matches]  # a, dog; no pair
+        [2, 0, 0, 0]
     """
 
     hypotheses: CountedCaptions

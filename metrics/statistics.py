@@ -6,7 +6,6 @@ of the rows.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,8 +29,6 @@ __all__ = [
     "image_statistics",
     "score",
 ]
-
-_LOGGER = logging.getLogger("captioner.metrics")
 
 # Names of papers and of pycocoevalcap for what is called otherwise in TFMA.
 FIELD_NAMES = {
@@ -366,10 +363,11 @@ def _statistics(
         )
     cider_d, *of_slices = cider_scores(comparison, sources)
     train_idf = of_slices.pop() if training else None
+    shape = len(of_slices), images
     slicing = Slicing(
         {feature: values for feature, (values, _) in references.slicing.items()},
-        np.array([codes for _, codes in references.slicing.values()], np.int32).reshape(-1, images),
-        np.array(of_slices).reshape(-1, images),
+        np.array([codes for _, codes in references.slicing.values()], np.int32).reshape(shape),
+        np.array(of_slices).reshape(shape),
     )
     counts, failure = _meteor_counts(references.ids, captions, texts) if with_meteor else (None, "")
     return ImageStatistics(
@@ -393,12 +391,10 @@ def _meteor_counts(
         return meteor.image_counts(list(zip(captions, texts, strict=True))), ""
     except meteor.MeteorImageError as error:
         words = [len(text.split()) for text in (captions[error.row], *texts[error.row])]
-        failure = (
+        return None, (
             f"{error} at image {ids[error.row]}: its caption has {words[0]} words, its longest "
             f"reference {max(words[1:])}"
         )
-        _LOGGER.warning("METEOR is left out: %s.", failure)
-        return None, failure
 
 
 def _rows(values: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
