@@ -83,7 +83,7 @@ setuptools.setup(
         "tfx_captioner.serving": ["deploy/*"],
     },
     python_requires=">=3.10,<3.12",
-    install_requires=["pyyaml>=6", "rich>=13"],
+    install_requires=["numpy", "pyyaml>=6", "rich>=13"],
     extras_require=EXTRAS,
     entry_points={
         "console_scripts": ["captioner=tfx_captioner.pipeline.cli:main"],

@@ -40,6 +40,18 @@ def bootstrap_intervals(
 
     Raises:
         ValueError: `resamples` or `confidence` is out of range.
+
+    Example:
+        >>> from tfx_captioner.metrics.references import TokenizedReferences
+        >>> from tfx_captioner.metrics.statistics import image_statistics
+        >>> references = {"1.jpg": ["A dog runs."], "2.jpg": ["A cat."], "3.jpg": ["Two men."]}
+        >>> captions = {"1.jpg": "a dog", "2.jpg": "a cat", "3.jpg": "two dogs"}
+        >>> statistics = image_statistics(
+        ...     TokenizedReferences.of(references), captions, with_meteor=False
+        ... )
+        >>> interval = bootstrap_intervals(statistics, resamples=200)["rouge_l"]
+        >>> interval.lower <= interval.value <= interval.upper
+        True
     """
     _check_bootstrap(resamples, confidence)
     values = statistics.corpus()

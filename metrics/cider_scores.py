@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfx_captioner.metrics.matches import Comparison
-from tfx_captioner.metrics.ngrams import MAX_ORDER, Counts, offsets
+from tfx_captioner.metrics.ngrams import MAX_ORDER, Counts, Types, offsets
 
 _SIGMA = 6.0
 # The rows of so many images fit into a processor's cache; no score depends on it.
@@ -52,14 +52,16 @@ class _Rows(NamedTuple):
     Attributes:
         caption: Caption, counted from the first of them, int64 [rows].
         image: Image, int64 [rows].
-        number: Number of the n-gram in its own captions, int32 [rows].
-        shared: Its number by `_shared`, int64 [rows].
-        occurrences: How often the caption has it, int32 [rows].
+        number: Number of the n-gram, int32 [rows].
+        several: Rows of n-grams that several images' references have, int64 [shared rows].
+        shared: Their numbers among the `_Shared`, int64 [shared rows].
+        occurrences: How often the caption has it, [rows].
     """
 
     caption: np.ndarray
     image: np.ndarray
     number: np.ndarray
+    several: np.ndarray
     shared: np.ndarray
     occurrences: np.ndarray
 
@@ -70,30 +72,59 @@ class _Rows(NamedTuple):
         caption = np.repeat(np.arange(len(image)), np.diff(first))
         number = counts.number[first[0] : first[-1]]
         occurrences = counts.occurrences[first[0] : first[-1]]
-        return cls(caption, image[caption], number, shared[number], occurrences)
+        several = np.flatnonzero(shared[number])
+        return cls(caption, image[caption], number, several, shared[number[several]], occurrences)
 
     def norms(self, weight: np.ndarray, captions: int) -> np.ndarray:
         """Length of each caption's vector, float64 [captions]."""
         return np.sqrt(np.bincount(self.caption, weight**2, minlength=captions))
 
 
+class _Shared(NamedTuple):
+    """The n-grams of one order that the references of several images have.
+
+    All others, most of them, are of one image only and as rare in each group: tables of document
+    frequencies need no place for them.
+
+    Attributes:
+        of: Number from 1 of each n-gram among the shared ones, 0 of the others, int64; the last
+            entry is for n-grams of no reference, number -1.
+        number: Number of each shared n-gram of each image, int64 [occurrences].
+        image: Image of each of these, int32 [occurrences].
+    """
+
+    of: np.ndarray
+    number: np.ndarray
+    image: np.ndarray
+
+    @classmethod
+    def among(cls, documents: Types, size: int) -> _Shared:
+        """Those of an order with so many different n-grams."""
+        several = np.bincount(documents.number, minlength=size + 1) > 1
+        of = np.cumsum(several) * several
+        number = of[documents.number]
+        rows = np.flatnonzero(number)
+        return cls(of, number[rows], documents.image()[rows])
+
+
 class _GroupIdf:
     """Inverse document frequencies of one order from the references of each image's group."""
 
-    def __init__(self, groups: Groups, documents: Counts, shared: np.ndarray) -> None:
+    def __init__(self, groups: Groups, shared: _Shared) -> None:
         self._groups = groups
-        number = shared[documents.number]
-        several = np.flatnonzero(number)
-        cell = number[several] * groups.size + groups.group[documents.caption()[several]]
-        occurs = np.bincount(cell, minlength=(shared.max(initial=0) + 1) * groups.size)
+        cell = shared.number * groups.size + groups.group[shared.image]
+        occurs = np.bincount(cell, minlength=(shared.of.max() + 1) * groups.size)
         images = np.bincount(groups.group, minlength=groups.size)
-        idf = np.log(np.maximum(1.0, images)) - np.log(np.maximum(1.0, occurs)).reshape(
-            -1, groups.size
-        )
-        self._idf = idf.ravel()
+        table = np.log(np.maximum(1.0, occurs)).reshape(-1, groups.size)
+        self._idf = (np.log(np.maximum(1.0, images)) - table).ravel()
 
     def of_hypotheses(self, rows: _Rows) -> np.ndarray:
-        return self._idf[rows.shared * self._groups.size + self._groups.group[rows.image]]
+        # Row 0 of the table is that of n-grams which one image has.
+        idf = self._idf[self._groups.group[rows.image]]
+        several = rows.several
+        cell = rows.shared * self._groups.size + self._groups.group[rows.image[several]]
+        idf[several] = self._idf[cell]
+        return idf
 
     of_references = of_hypotheses
 
@@ -128,28 +159,18 @@ def cider_scores(comparison: Comparison, sources: Sequence[Groups | Given]) -> n
     total = np.zeros((len(sources), len(captions)))
     first_caption = offsets(captions)
     for order, documents in enumerate(comparison.documents):
-        shared = _shared(documents, len(comparison.references.keys[order]))
+        shared = _Shared.among(documents, len(comparison.references.keys[order]))
         idfs = [
-            _GivenIdf(source, order)
-            if isinstance(source, Given)
-            else _GroupIdf(source, documents, shared)
+            _GivenIdf(source, order) if isinstance(source, Given) else _GroupIdf(source, shared)
             for source in sources
         ]
         for first in range(0, len(captions), _IMAGES_PER_CHUNK):
             images = slice(first, min(first + _IMAGES_PER_CHUNK, len(captions)))
             references = slice(*first_caption[[images.start, images.stop]])
-            total[:, images] += _similarities(comparison, order, shared, idfs, images, references)
+            total[:, images] += _similarities(
+                comparison, order, shared.of, idfs, images, references
+            )
     return total / MAX_ORDER / captions * 10.0
-
-
-def _shared(documents: Counts, size: int) -> np.ndarray:
-    """Numbers the n-grams that the references of several images have, from 1.
-
-    All others have 0: most n-grams are of one image, and as rare in each group, so that tables of
-    frequencies need no place for them. The last entry is for n-grams of no reference, number -1.
-    """
-    several = np.bincount(documents.number, minlength=size + 1) > 1
-    return np.cumsum(several) * several
 
 
 def _similarities(
@@ -165,7 +186,7 @@ def _similarities(
     Args:
         comparison: Hypotheses and references.
         order: Order of the n-grams, from 0.
-        shared: Made by `_shared`.
+        shared: Number of each n-gram of the references among the `_Shared`.
         idfs: Inverse document frequencies of this order.
         images: Images to score.
         captions: Their references.

@@ -18,13 +18,12 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from tfx_captioner.metrics import ptb
 from tfx_captioner.metrics.matches import Comparison
-from tfx_captioner.metrics.ngrams import Counts, offsets
+from tfx_captioner.metrics.ngrams import Types, offsets
 
 # What a model writes for a word outside its vocabulary.
 UNKNOWN_TOKEN = "<unk>"
@@ -39,40 +38,6 @@ DANGLING_WORDS = frozenset((*_ARTICLES, *_PREPOSITIONS, "and", "or", "as", "is",
 MEANS = ("mean_caption_length", "unknown_word_captions", "dangling_captions", "novel_captions")
 # All measures but the novel captions, which need those of the training.
 MEASURES = ("distinct_1", "distinct_2", "vocabulary_coverage", *MEANS[:-1])
-
-
-class Types(NamedTuple):
-    """The different words, or pairs of them, of each image.
-
-    Attributes:
-        number: Number of the word or pair, int32 [rows].
-        first: First row of each image, and the end, int64 [images + 1].
-    """
-
-    number: np.ndarray
-    first: np.ndarray
-
-    def image(self) -> np.ndarray:
-        """Image of each row, int64 [rows]."""
-        return np.repeat(np.arange(len(self.first) - 1), np.diff(self.first))
-
-    def select(self, images: np.ndarray) -> Types:
-        """Those of some images, in the order of their rows, int64 [images]."""
-        sizes = np.diff(self.first)[images]
-        first = offsets(sizes)
-        rows = np.repeat(self.first[images] - first[:-1], sizes) + np.arange(first[-1])
-        return Types(self.number[rows], first)
-
-    def counts(self, size: int = 0) -> np.ndarray:
-        """Images that have each, int64 [numbers, at least `size`]."""
-        return np.bincount(self.number, minlength=size)
-
-    def only_in(self, size: int) -> np.ndarray:
-        """The one image that has it, -1 where several have or none has, int64 [numbers]."""
-        only = np.full(size, -1)
-        only[self.number] = self.image()
-        only[self.counts(size) != 1] = -1
-        return only
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,18 +66,19 @@ class ImageDescriptions:
             self.names,
             self.means[rows],
             self.pair_counts[rows],
-            self.words.select(rows),
-            self.pairs.select(rows),
-            self.reference_words.select(rows),
+            _select(self.words, rows),
+            _select(self.pairs, rows),
+            _select(self.reference_words, rows),
         )
 
     def values(self) -> dict[str, float]:
         """The measures of all images by TFMA name, NaN where there is nothing to divide by."""
         words, references = self._vocabularies()
+        pairs = np.bincount(self.pairs.number)
         sums = self.means.sum(axis=0).tolist()
         return {
             "distinct_1": _ratio((words > 0).sum(), self._lengths().sum()),
-            "distinct_2": _ratio((self.pairs.counts() > 0).sum(), self.pair_counts.sum()),
+            "distinct_2": _ratio((pairs > 0).sum(), self.pair_counts.sum()),
             "vocabulary_coverage": _ratio(((words * references) > 0).sum(), (references > 0).sum()),
             **{name: _ratio(sums[i], len(self.means)) for i, name in enumerate(self.names)},
         }
@@ -121,9 +87,9 @@ class ImageDescriptions:
         """The measures that do not resample, without each image in turn: float64 [images]."""
         images, lengths = len(self.means), self._lengths()
         words, references = self._vocabularies()
-        pairs = self.pairs.counts()
+        pairs = np.bincount(self.pairs.number)
         own_words, own_references = (
-            types.only_in(len(words)) for types in (self.words, self.reference_words)
+            _only_in(types, len(words)) for types in (self.words, self.reference_words)
         )
         shared = (words > 0) & (references > 0)
         # A word that both use is lost with the only image in which the one, or the other, does.
@@ -134,7 +100,7 @@ class ImageDescriptions:
             return {
                 "distinct_1": ((words > 0).sum() - _tally(own_words, images))
                 / (lengths.sum() - lengths),
-                "distinct_2": ((pairs > 0).sum() - _tally(self.pairs.only_in(len(pairs)), images))
+                "distinct_2": ((pairs > 0).sum() - _tally(_only_in(self.pairs, len(pairs)), images))
                 / (self.pair_counts.sum() - self.pair_counts),
                 "vocabulary_coverage": (shared.sum() - _tally(lost, images))
                 / ((references > 0).sum() - _tally(own_references, images)),
@@ -145,8 +111,10 @@ class ImageDescriptions:
 
     def _vocabularies(self) -> tuple[np.ndarray, np.ndarray]:
         """Images with each word in the hypothesis, and in a reference, int64 [words]."""
-        size = max(types.number.max(initial=-1) for types in (self.words, self.reference_words)) + 1
-        return self.words.counts(size), self.reference_words.counts(size)
+        kinds = self.words, self.reference_words
+        size = 1 + max(types.number.max(initial=-1) for types in kinds)
+        words, references = (np.bincount(types.number, minlength=size) for types in kinds)
+        return words, references
 
 
 def describe(
@@ -182,8 +150,8 @@ def describe(
         np.array(means, np.float64).T,
         np.maximum(0, comparison.hypotheses.lengths - 1),
         Types(number[words.number].astype(np.int32), words.first),
-        _types(pairs),
-        _types(comparison.documents[0]),
+        Types(pairs.number, pairs.first),
+        comparison.documents[0],
     )
 
 
@@ -204,8 +172,20 @@ def jackknife_error(leave_one_out: np.ndarray) -> float:
     return math.sqrt((images - 1) / images * float(spread @ spread))
 
 
-def _types(counts: Counts) -> Types:
-    return Types(counts.number, counts.first)
+def _select(types: Types, images: np.ndarray) -> Types:
+    """Those of some images, in the order of their rows, int64 [images]."""
+    sizes = np.diff(types.first)[images]
+    first = offsets(sizes)
+    rows = np.repeat(types.first[images] - first[:-1], sizes) + np.arange(first[-1])
+    return Types(types.number[rows], first)
+
+
+def _only_in(types: Types, size: int) -> np.ndarray:
+    """The one image that has each word, -1 where several have it or none, int64 [size]."""
+    only = np.full(size, -1)
+    only[types.number] = types.image()
+    only[np.bincount(types.number, minlength=size) != 1] = -1
+    return only
 
 
 def _tally(rows: np.ndarray, images: int) -> np.ndarray:

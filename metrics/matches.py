@@ -8,15 +8,24 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfx_captioner.metrics.ngrams import MAX_ORDER, CountedCaptions, Counts, by_image, find, offsets
+from tfx_captioner.metrics.ngrams import (
+    CountedCaptions,
+    Counts,
+    Types,
+    by_image,
+    find,
+    groups,
+    offsets,
+    pairs,
+)
 
 
 class Matches(NamedTuple):
     """The n-grams of one order that a hypothesis and a reference of its image share.
 
     Attributes:
-        hypothesis: Row of the hypotheses' counts, int64 [matches].
-        reference: Row of the references' counts, int64 [matches], ascending.
+        hypothesis: Row of the hypotheses' counts, int32 [matches].
+        reference: Row of the references' counts, int32 [matches], ascending.
     """
 
     hypothesis: np.ndarray
@@ -35,12 +44,18 @@ class Comparison:
         numbers: For each order the references' number of each n-gram of the hypotheses, -1 for
             those that no reference has.
         matches: For each order what they share.
+
+    Example:
+        >>> hypotheses, references = (CountedCaptions.of([text]) for text in ("a dog", "a red dog"))
+        >>> comparison = Comparison.of(hypotheses, references, np.array([1]))
+        >>> [len(matches.hypothesis) for matches in comparison.matches]  # a, dog; no pair
+        [2, 0, 0, 0]
     """
 
     hypotheses: CountedCaptions
     references: CountedCaptions
     captions: np.ndarray
-    documents: Sequence[Counts]
+    documents: Sequence[Types]
     numbers: Sequence[np.ndarray]
     matches: Sequence[Matches]
 
@@ -50,7 +65,7 @@ class Comparison:
         hypotheses: CountedCaptions,
         references: CountedCaptions,
         captions: np.ndarray,
-        documents: Sequence[Counts] | None = None,
+        documents: Sequence[Types] | None = None,
     ) -> Comparison:
         """Finds the n-grams that both have.
 
@@ -61,7 +76,7 @@ class Comparison:
             documents: `image_documents` of the references where they are known already.
         """
         numbers = hypotheses.numbers_in(references.spelling, references.keys)
-        image = np.repeat(np.arange(len(captions)), captions)
+        image = groups(captions)
         matches = [
             _match(
                 hypotheses.counts[order], numbers[order], references.counts[order], image, len(k)
@@ -76,7 +91,7 @@ class Comparison:
         cls,
         texts: CountedCaptions,
         captions: np.ndarray,
-        documents: Sequence[Counts],
+        documents: Sequence[Types],
         chosen: np.ndarray,
     ) -> Comparison:
         """Compares one of each image's captions with the others.
@@ -100,11 +115,11 @@ class Comparison:
         )
 
 
-def image_documents(references: CountedCaptions, captions: np.ndarray) -> tuple[Counts, ...]:
+def image_documents(references: CountedCaptions, captions: np.ndarray) -> tuple[Types, ...]:
     """For each order the n-grams of each image's references, as `ngrams.by_image`."""
     return tuple(
-        by_image(references.counts[order], captions, len(references.keys[order]))
-        for order in range(MAX_ORDER)
+        by_image(counts, captions, len(keys))
+        for counts, keys in zip(references.counts, references.keys, strict=True)
     )
 
 
@@ -114,27 +129,29 @@ def _match(
     number = numbers[hypotheses.number]
     known = np.flatnonzero(number >= 0)
     number = number[known]
-    # Both numberings follow the alphabet, so that these ascend.
-    keys = hypotheses.caption()[known] * size + number
     used = np.zeros(size, bool)
     used[number] = True
     rows = np.flatnonzero(used[references.number])
-    caption = references.caption()[rows]
-    place = find(keys, image[caption] * size + references.number[rows])
+    # Both numberings follow the alphabet, so that those of the hypotheses ascend.
+    place = find(
+        pairs(hypotheses.caption()[known], number, size),
+        pairs(image[references.caption()[rows]], references.number[rows], size),
+    )
     found = place >= 0
-    return Matches(known[place[found]], rows[found])
+    return Matches(known[place[found]].astype(np.int32), rows[found].astype(np.int32))
 
 
-def _without(documents: Counts, hypotheses: Counts, matches: Matches, size: int) -> Counts:
+def _without(documents: Types, hypotheses: Counts, matches: Matches, size: int) -> Types:
     """The documents without what a caption that is left out alone has in its image."""
     alone = np.ones(len(hypotheses.number), bool)
     alone[matches.hypothesis] = False
-    image = documents.caption()
-    rows = find(
-        image * size + documents.number,
-        hypotheses.caption()[alone] * size + hypotheses.number[alone],
-    )
+    image = documents.image()
     kept = np.ones(len(image), bool)
-    kept[rows] = False
+    kept[
+        find(
+            pairs(image, documents.number, size),
+            pairs(hypotheses.caption()[alone], hypotheses.number[alone], size),
+        )
+    ] = False
     sizes = np.bincount(image[kept], minlength=len(documents.first) - 1)
-    return Counts(documents.number[kept], documents.occurrences[kept], offsets(sizes))
+    return Types(documents.number[kept], offsets(sizes))

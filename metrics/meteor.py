@@ -106,6 +106,7 @@ class MeteorProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             encoding="utf-8",
+            errors="replace",
         )
         self._lock = threading.Lock()
 
@@ -238,6 +239,14 @@ def meteor_scores(sums: np.ndarray) -> np.ndarray:
 
     Returns:
         float64 [...]; 0 where nothing matches.
+
+    Example:
+        >>> sums = np.zeros(COUNTS)
+        >>> sums[:4] = 3, 4, 1, 1  # words of caption and reference, function words among them
+        >>> sums[[4, 5, 12, 13]] = 2, 2, 1, 1  # exact matches, content and function words of both
+        >>> sums[20:] = 1, 3, 3  # chunks, matched words of both
+        >>> round(float(meteor_scores(sums)), 4)
+        0.4559
     """
     lengths, matches = [], []
     for side in (0, 1):
@@ -253,7 +262,7 @@ def meteor_scores(sums: np.ndarray) -> np.ndarray:
         mean = 1.0 / ((1.0 - _ALPHA) / precision + _ALPHA / recall)
         words = (sums[..., _TEST_WORD_MATCHES] + sums[..., _REFERENCE_WORD_MATCHES]) / 2.0
         # numpy's own power function differs from the C library's, and from Java's, in last digits.
-        penalty = _GAMMA * _power(sums[..., _CHUNKS] / words, _BETA)
+        penalty = _GAMMA * np.asarray(_power(sums[..., _CHUNKS] / words, _BETA), np.float64)
         score = mean * (1.0 - penalty)
     return np.maximum(np.nan_to_num(score, nan=0.0), 0.0)
 

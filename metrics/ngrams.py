@@ -19,22 +19,38 @@ import numpy as np
 MAX_ORDER = 4
 
 
-class Counts(NamedTuple):
-    """The different n-grams of one order in each caption (or image), a row for each of them.
+class Types(NamedTuple):
+    """The different n-grams of one order in each image, a row for each of them.
 
     Attributes:
-        number: Number of the n-gram, int32 [rows], ascending within a caption.
-        occurrences: How often the caption has it, int32 [rows].
-        first: First row of each caption, and the end, int64 [captions + 1].
+        number: Number of the n-gram, int32 [rows], ascending within an image.
+        first: First row of each image, and the end, int64 [images + 1].
     """
 
     number: np.ndarray
-    occurrences: np.ndarray
     first: np.ndarray
 
+    def image(self) -> np.ndarray:
+        """Image of each row, int32 [rows]."""
+        return groups(np.diff(self.first))
+
+
+class Counts(NamedTuple):
+    """The different n-grams of one order in each caption, a row for each of them.
+
+    Attributes:
+        number: Number of the n-gram, int32 [rows], ascending within a caption.
+        first: First row of each caption, and the end, int64 [captions + 1].
+        occurrences: How often the caption has it, of the smallest integers that do, [rows].
+    """
+
+    number: np.ndarray
+    first: np.ndarray
+    occurrences: np.ndarray
+
     def caption(self) -> np.ndarray:
-        """Caption of each row, int64 [rows]."""
-        return np.repeat(np.arange(len(self.first) - 1), np.diff(self.first))
+        """Caption of each row, int32 [rows]."""
+        return groups(np.diff(self.first))
 
     def select(self, captions: np.ndarray) -> Counts:
         """The rows of some captions.
@@ -44,7 +60,7 @@ class Counts(NamedTuple):
         """
         sizes = np.diff(self.first)
         rows = np.repeat(captions, sizes)
-        return Counts(self.number[rows], self.occurrences[rows], offsets(sizes[captions]))
+        return Counts(self.number[rows], offsets(sizes[captions]), self.occurrences[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,15 +122,18 @@ class CountedCaptions:
             tuple(counts.select(captions) for counts in self.counts),
         )
 
-    def numbers_in(self, spelling: Sequence[str], keys: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """For each order the number of each of these n-grams among others, -1 where it is none.
+    def numbers_in(self, spelling: Sequence[str], keys: tuple[np.ndarray, ...]) -> list[np.ndarray]:
+        """For each order the number of each of these n-grams among others, int32.
 
         Args:
             spelling: Words of the others, in alphabetical order.
             keys: The others, as `keys` here.
+
+        Returns:
+            -1 for those that the others do not have.
         """
-        if spelling is self.spelling:
-            return [np.arange(len(own)) for own in self.keys]
+        if keys is self.keys:
+            return [np.arange(len(own), dtype=np.int32) for own in keys]
         word = np.array([_place(spelling, word) for word in self.spelling], np.int64)
         found: list[np.ndarray] = []
         for own, others in zip(self.keys, keys, strict=True):
@@ -124,8 +143,8 @@ class CountedCaptions:
                 beginning = found[-1][beginning]
                 unknown = (beginning < 0) | (wanted < 0)
                 # No key is negative.
-                wanted = np.where(unknown, -1, beginning * len(spelling) + wanted)
-            found.append(find(others, wanted))
+                wanted = np.where(unknown, -1, pairs(beginning, wanted, len(spelling)))
+            found.append(find(others, wanted).astype(np.int32))
         return found
 
 
@@ -133,41 +152,56 @@ def _count(
     words: np.ndarray, lengths: np.ndarray, size: int
 ) -> tuple[tuple[np.ndarray, ...], np.ndarray, np.ndarray, tuple[Counts, ...]]:
     """Keys, the words and lengths as they came, and the counts of each order."""
-    first_word = offsets(lengths)
-    caption = np.repeat(np.arange(len(lengths)), lengths)
+    caption = groups(lengths)
+    places, number = np.arange(len(words), dtype=np.int32), words
     # Words from each place to the end of its caption.
-    left = first_word[1:][caption] - np.arange(len(words))
-    places, number = np.arange(len(words)), words.astype(np.int64)
+    left = offsets(lengths)[1:].astype(np.int32)[caption] - places
     keys, counts = [np.arange(size)], []
     for order in range(1, MAX_ORDER + 1):
         if order > 1:
             inside = left[places] >= order
             places = places[inside]
-            key = number[inside] * size + words[places + order - 1]
+            key = number[inside].astype(np.int64) * size + words[places + (order - 1)]
             different, number = np.unique(key, return_inverse=True)
             keys.append(different)
-        counts.append(_rows(caption[places], number, len(keys[-1]), len(lengths)))
+        rows, occurrences = np.unique(
+            pairs(caption[places], number, len(keys[-1])), return_counts=True
+        )
+        counts.append(
+            Counts(
+                *_apart(rows, len(keys[-1]), len(lengths)),
+                occurrences.astype(np.min_scalar_type(occurrences.max(initial=0))),
+            )
+        )
     return tuple(keys), words, lengths, tuple(counts)
 
 
-def _rows(caption: np.ndarray, number: np.ndarray, size: int, captions: int) -> Counts:
-    size = max(size, 1)
-    rows, occurrences = np.unique(caption * size + number, return_counts=True)
-    caption, number = np.divmod(rows, size)
-    first = offsets(np.bincount(caption, minlength=captions))
-    return Counts(number.astype(np.int32), occurrences.astype(np.int32), first)
-
-
-def by_image(counts: Counts, captions: np.ndarray, size: int) -> Counts:
-    """Counts captions that have an n-gram: once for each image, however often a caption has it.
+def by_image(counts: Counts, captions: np.ndarray, size: int) -> Types:
+    """The different n-grams of each image's captions.
 
     Args:
         counts: Counts of captions, image by image.
         captions: Captions of each image, int64 [images].
         size: Different n-grams.
     """
-    image = np.repeat(np.arange(len(captions)), captions)[counts.caption()]
-    return _rows(image, counts.number, size, len(captions))
+    rows = pairs(groups(captions)[counts.caption()], counts.number, size)
+    return Types(*_apart(np.unique(rows), size, len(captions)))
+
+
+def pairs(group: np.ndarray, number: np.ndarray, size: int) -> np.ndarray:
+    """One number for a group and one of `size` n-grams in it, int64; ascends like the two."""
+    return group.astype(np.int64) * size + number
+
+
+def _apart(rows: np.ndarray, size: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """n-gram of each of ascending `pairs`, and the first row of each group, and the end."""
+    group, number = np.divmod(rows, max(size, 1))
+    return number.astype(np.int32), offsets(np.bincount(group, minlength=count))
+
+
+def groups(sizes: np.ndarray) -> np.ndarray:
+    """Group of each of the members of some groups in a row, int32."""
+    return np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
 
 
 def _place(spelling: Sequence[str], word: str) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 from tfx_captioner.metrics import archive, ptb
 from tfx_captioner.metrics.cider import DocumentFrequencies
 from tfx_captioner.metrics.matches import image_documents
-from tfx_captioner.metrics.ngrams import MAX_ORDER, CountedCaptions, Counts
+from tfx_captioner.metrics.ngrams import MAX_ORDER, CountedCaptions, Types
 
 
 class TrainingText(NamedTuple):
@@ -124,7 +124,7 @@ class TokenizedReferences:
         return CountedCaptions.of(text for texts in self.texts for text in texts)
 
     @cached_property
-    def documents(self) -> tuple[Counts, ...]:
+    def documents(self) -> tuple[Types, ...]:
         """For each order the n-grams of each image."""
         return image_documents(self.counted, self.captions)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import numpy as np
 
 from tfx_captioner.metrics.matches import Comparison
-from tfx_captioner.metrics.ngrams import offsets
+from tfx_captioner.metrics.ngrams import CountedCaptions, groups, offsets
 
 _BETA = 1.2
 # Words of a caption whose place in it fits into a bit of an integer of 64.
@@ -70,23 +71,30 @@ def rouge_l_scores(
         float64 [images].
     """
     lengths, own_lengths = comparison.references.lengths, comparison.hypotheses.lengths
-    image = np.repeat(np.arange(len(hypotheses)), comparison.captions)
+    image = groups(comparison.captions)
     common = _common_subsequences(comparison, image)
     first = offsets(comparison.captions)[:-1]
     precision = np.maximum.reduceat(common / np.maximum(own_lengths, 1)[image], first)
     recall = np.maximum.reduceat(common / np.maximum(lengths, 1), first)
     scores = _f_score(precision, recall)
-    fits = (lengths > 0) & (lengths <= _MAX_WORDS)
-    regular = np.logical_and.reduceat(fits, first) & (own_lengths > 0) & (own_lengths <= _MAX_WORDS)
-    for row, (hypothesis, texts) in enumerate(zip(hypotheses, references, strict=True)):
-        if not regular[row] or not all(map(_at_single_spaces, (hypothesis, *texts))):
-            scores[row] = rouge_l(hypothesis, texts)
+    regular = np.logical_and.reduceat(
+        _regular(comparison.references, chain.from_iterable(references)), first
+    )
+    for row in np.flatnonzero(~(regular & _regular(comparison.hypotheses, hypotheses))):
+        scores[row] = rouge_l(hypotheses[row], references[row])
     return scores
 
 
-def _at_single_spaces(caption: str) -> bool:
-    """Whether words are the same by any white space and by single spaces."""
-    return " ".join(caption.split()) == caption
+def _regular(counted: CountedCaptions, captions: Iterable[str]) -> np.ndarray:
+    """Whether each caption has one to 63 words with single spaces between them, bool."""
+    spaces = counted.lengths - 1
+    letters = np.array([len(word) for word in counted.spelling], np.int64)
+    letters = np.bincount(
+        groups(counted.lengths), letters[counted.words], minlength=len(counted.lengths)
+    )
+    sizes = np.array([(len(caption), caption.count(" ")) for caption in captions]).reshape(-1, 2)
+    at_spaces = (sizes[:, 0] == letters + spaces) & (sizes[:, 1] == spaces)
+    return at_spaces & (spaces >= 0) & (spaces < _MAX_WORDS)
 
 
 def _f_score(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
@@ -127,7 +135,7 @@ def _common_subsequences(comparison: Comparison, image: np.ndarray) -> np.ndarra
 def _table(words: np.ndarray, lengths: np.ndarray, fill: int = -1) -> np.ndarray:
     """The first words of each caption, int32 [captions, at most 63]."""
     place = np.arange(len(words)) - np.repeat(offsets(lengths)[:-1], lengths)
-    caption = np.repeat(np.arange(len(lengths)), lengths)
+    caption = groups(lengths)
     inside = place < _MAX_WORDS
     table = np.full((len(lengths), min(lengths.max(initial=0), _MAX_WORDS)), fill, np.int32)
     table[caption[inside], place[inside]] = words[inside]

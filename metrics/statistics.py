@@ -6,7 +6,6 @@ of the rows.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,9 +15,9 @@ import numpy as np
 
 from tfx_captioner.metrics import archive, bleu, meteor, ptb, rouge
 from tfx_captioner.metrics.cider_scores import Given, Groups, cider_scores
-from tfx_captioner.metrics.descriptions import ImageDescriptions, Types, describe
+from tfx_captioner.metrics.descriptions import ImageDescriptions, describe
 from tfx_captioner.metrics.matches import Comparison
-from tfx_captioner.metrics.ngrams import MAX_ORDER, CountedCaptions, offsets
+from tfx_captioner.metrics.ngrams import MAX_ORDER, CountedCaptions, Types, offsets
 from tfx_captioner.metrics.references import TokenizedReferences, check_ids, check_images
 
 __all__ = [
@@ -30,8 +29,6 @@ __all__ = [
     "image_statistics",
     "score",
 ]
-
-_LOGGER = logging.getLogger("captioner.metrics")
 
 # Names of papers and of pycocoevalcap for what is called otherwise in TFMA.
 FIELD_NAMES = {
@@ -358,16 +355,19 @@ def _statistics(
         sources.append(
             Given(
                 training.frequencies.images,
-                training.frequencies.counts(comparison.hypotheses),
+                training.frequencies.counts(comparison.hypotheses)
+                if comparison.hypotheses.keys is not references.counted.keys
+                else references.training_counts,
                 references.training_counts,
             )
         )
     cider_d, *of_slices = cider_scores(comparison, sources)
     train_idf = of_slices.pop() if training else None
+    shape = len(of_slices), images
     slicing = Slicing(
         {feature: values for feature, (values, _) in references.slicing.items()},
-        np.array([codes for _, codes in references.slicing.values()], np.int32).reshape(-1, images),
-        np.array(of_slices).reshape(-1, images),
+        np.array([codes for _, codes in references.slicing.values()], np.int32).reshape(shape),
+        np.array(of_slices).reshape(shape),
     )
     counts, failure = _meteor_counts(references.ids, captions, texts) if with_meteor else (None, "")
     return ImageStatistics(
@@ -391,12 +391,10 @@ def _meteor_counts(
         return meteor.image_counts(list(zip(captions, texts, strict=True))), ""
     except meteor.MeteorImageError as error:
         words = [len(text.split()) for text in (captions[error.row], *texts[error.row])]
-        failure = (
+        return None, (
             f"{error} at image {ids[error.row]}: its caption has {words[0]} words, its longest "
             f"reference {max(words[1:])}"
         )
-        _LOGGER.warning("METEOR is left out: %s.", failure)
-        return None, failure
 
 
 def _rows(values: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:

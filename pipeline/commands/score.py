@@ -6,19 +6,27 @@ import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tfx_captioner.pipeline.errors import UserError
 
 HELP = "Score captions against references: BLEU, METEOR, ROUGE-L, CIDEr."
 EXAMPLES = """\
 examples:
-  captioner score --references Flickr8k.token.txt --hypotheses mine.txt
+  captioner score --references Flickr8k.token.txt --hypotheses mine.txt --subset
+  captioner score --references dataset_flickr8k.json --split test --hypotheses captions.jsonl
   captioner score --references captions_val2014.json --hypotheses results.json --json scores.json
 
-Files are COCO annotations and results, {id: [caption, ...]} and {id: caption} as JSON, or Flickr's
-token form (file#number<TAB>caption). The numbers equal those of pycocoevalcap 1.2.
-SPICE is not computed: pycocoevalcap does it where its models are.
+References are COCO annotations, Karpathy's JSON, {id: [caption, ...]} as JSON, a CSV file with the
+header image,caption, or Flickr's token form (file#number<TAB>caption). Hypotheses are COCO results,
+{id: caption} as JSON, the JSON lines of `captioner caption`, such a CSV file, or token lines.
+The numbers equal those of pycocoevalcap 1.2. SPICE is not computed: pycocoevalcap does it where its
+models are.
 """
+_ONE_IMAGE = (
+    "CIDEr of one image is 0 by definition: its document frequencies are those of the scored "
+    "references, and no word of a single image is rarer than another."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--hypotheses", type=Path, required=True, metavar="FILE", help="one caption per image"
     )
     parser.add_argument(
+        "--split", metavar="NAME", help="score this split of Karpathy's JSON, such as test"
+    )
+    parser.add_argument(
+        "--subset", action="store_true", help="score only the images that have a hypothesis"
+    )
+    parser.add_argument(
         "--json", type=Path, metavar="OUT", help="also write the scores here, in full precision"
     )
     parser.add_argument(
@@ -39,32 +53,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the scores and, if asked to, writes them."""
-    from tfx_captioner.metrics import caption_files, meteor, statistics
+    from tfx_captioner.metrics import meteor
+    from tfx_captioner.metrics.references import TokenizedReferences
+    from tfx_captioner.metrics.statistics import FIELD_NAMES, image_statistics
 
-    try:
-        references = caption_files.read_references(arguments.references)
-        hypotheses = caption_files.read_hypotheses(arguments.hypotheses)
-    except OSError as error:
-        raise UserError(f"{error.filename} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    try:
-        statistics.check_images(references, hypotheses)
-    except ValueError as error:
-        raise UserError(f"{arguments.hypotheses}: {error}") from error
+    references, hypotheses = _read(arguments)
     reason = "left out by --no-meteor" if arguments.no_meteor else meteor.unavailable_reason()
-    scores = statistics.score(references, hypotheses, with_meteor=reason is None)
-    by_field_name = {
-        field: scores[name] for name, field in statistics.FIELD_NAMES.items() if name in scores
+    statistics = image_statistics(
+        TokenizedReferences.of(references), hypotheses, with_meteor=reason is None
+    )
+    reason = reason or statistics.meteor_failure
+    corpus = statistics.corpus()
+    scores = {field: corpus[name] for name, field in FIELD_NAMES.items() if name in corpus}
+    report = {
+        **scores,
+        "images": len(references),
+        "references": sum(map(len, references.values())),
+        "unavailable": {"METEOR": reason} if reason else {},
+        "notes": [_ONE_IMAGE] if len(references) == 1 else [],
     }
-    _print(by_field_name, reason, len(references), sum(map(len, references.values())))
+    _print(scores, report)
     if arguments.json:
-        report = {
-            **by_field_name,
-            "images": len(references),
-            "references": sum(map(len, references.values())),
-            "unavailable": {"METEOR": reason} if reason else {},
-        }
         try:
             arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
@@ -72,9 +81,31 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _print(
-    scores: Mapping[str, float], meteor_reason: str | None, images: int, references: int
-) -> None:
+def _read(arguments: argparse.Namespace) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """References and hypotheses of the same images."""
+    from tfx_captioner.metrics import caption_files
+    from tfx_captioner.metrics.references import check_images
+
+    try:
+        references = caption_files.read_references(arguments.references, arguments.split)
+        hypotheses = caption_files.read_hypotheses(arguments.hypotheses)
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if arguments.subset:
+        references = {i: texts for i, texts in references.items() if i in hypotheses}
+    try:
+        check_images(references, hypotheses)
+    except ValueError as error:
+        hint = ""
+        if references.keys() > hypotheses.keys():
+            hint = " --subset scores only the images that have one, --split only those of a split."
+        raise UserError(f"{arguments.hypotheses}: {error}{hint}") from error
+    return references, hypotheses
+
+
+def _print(scores: Mapping[str, float], report: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -83,10 +114,13 @@ def _print(
     table.add_column("score x 100", justify="right")
     for name, value in scores.items():
         table.add_row(name, f"{100 * value:.2f}")
-    if meteor_reason:
-        table.add_row("METEOR", "not available")
-    console = Console(highlight=False)
-    console.print(f"{images:,} images, {references:,} references")
+    for name in report["unavailable"]:
+        table.add_row(name, "not available")
+    # Reasons name images: no id is markup.
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.print(f"{report['images']:,} images, {report['references']:,} references")
     console.print(table)
-    if meteor_reason:
-        console.print(f"METEOR is not available: {meteor_reason}.")
+    for name, reason in report["unavailable"].items():
+        console.print(f"{name} is not available: {reason}.")
+    for note in report["notes"]:
+        console.print(f"Note: {note}")

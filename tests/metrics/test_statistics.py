@@ -1,317 +1,241 @@
-"""The statistics of each metric: numbers from outside, an algebra that bundling cannot break."""
+"""Statistics of images: corpus scores, single images, slices, and the file they are kept in."""
 
 from __future__ import annotations
 
-import copy
-import functools
-import math
-import pickle
-from collections.abc import Callable
-from pathlib import Path
+import io
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from tfx_captioner.metrics import cider_scores
-from tfx_captioner.metrics.bleu import (
-    BleuStatistics,
-    bleu_scores,
-    bleu_statistics,
-    closest_reference_length,
+from tests.metrics.systems import (
+    HYPOTHESES,
+    METEOR,
+    METEOR_IMAGES,
+    REFERENCES,
+    SCORES,
+    SLICES,
+    TRAINING,
+    captions,
+    known_system,
+    needs_meteor,
 )
-from tfx_captioner.metrics.cider import (
-    CiderCorpus,
-    DocumentFrequencies,
-    TrainIdfCiderStatistics,
-)
-from tfx_captioner.metrics.diversity import (
-    DiversityStatistics,
-    NoveltyStatistics,
-)
-from tfx_captioner.metrics.ngrams import count_ngrams
-from tfx_captioner.metrics.rouge import (
-    RougeStatistics,
-    longest_common_subsequence,
-    rouge_l,
-)
-from tfx_captioner.metrics.sums import ExactSum
-
-Image = tuple[str, list[str]]
-
-IMAGES: list[Image] = [
-    ("a dog runs in the grass", ["a dog runs fast in the grass", "the dog is running"]),
-    ("a man sits on the bench", ["a man sits on a bench", "a man on a bench", "some man"]),
-    ("a man with a", ["two children play football", "a boy in a red shirt"]),
-    ("", ["a quiet lake"]),
-]
-
-# pycocoevalcap 1.2 on IMAGES.
-BLEU = [0.6327756361664195, 0.515128298149219, 0.435617911991165, 0.30967873310982214]
-ROUGE_L = [0.9104477611940297, 0.8333333333333334, 0.3860759493670886, 0.0]
-MEAN_ROUGE_L = 0.5324642609736129
-CIDER_D = [3.1343153545796603, 2.97117607294099, 0.0, 0.0]
-MEAN_CIDER_D = 1.5263728568801627
-
-texts = st.lists(
-    st.sampled_from(["a", "dog", "man", "runs", "on", "<unk>", "x\u00a0y"]), max_size=7
-)
-captions = texts.map(" ".join)
-images = st.lists(
-    st.tuples(captions, st.lists(captions, min_size=1, max_size=4)), min_size=1, max_size=9
+from tfx_captioner.metrics import meteor, ptb
+from tfx_captioner.metrics.descriptions import jackknife_error
+from tfx_captioner.metrics.references import TokenizedReferences
+from tfx_captioner.metrics.statistics import (
+    ImageStatistics,
+    human_statistics,
+    image_statistics,
+    score,
 )
 
 
-@functools.lru_cache(maxsize=1)
-def _files() -> tuple[str, str]:
-    import tempfile
-
-    folder = Path(tempfile.mkdtemp())
-    DocumentFrequencies.of([references for _, references in IMAGES]).save(folder / "df.gz")
-    (folder / "train.txt").write_text("A dog runs.\na man\n", encoding="utf-8")
-    return str(folder / "df.gz"), str(folder / "train.txt")
+def assert_equal(one: ImageStatistics, other: ImageStatistics) -> None:
+    assert one.ids == other.ids
+    assert one.slices == other.slices
+    np.testing.assert_equal(one.corpus(), other.corpus())
+    np.testing.assert_equal(one.images(), other.images())
+    np.testing.assert_equal(one.descriptions.leave_one_out(), other.descriptions.leave_one_out())
 
 
-KINDS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
-    "bleu": (BleuStatistics, bleu_scores),
-    "rouge_l": (RougeStatistics, RougeStatistics.mean),
-    "cider_d": (CiderCorpus, CiderCorpus.mean),
-    "cider_d_train_idf": (
-        lambda: TrainIdfCiderStatistics(_files()[0]),
-        TrainIdfCiderStatistics.mean,
-    ),
-    "diversity": (
-        DiversityStatistics,
-        lambda statistics: (
-            statistics.distinct_1(),
-            statistics.distinct_2(),
-            statistics.vocabulary_coverage(),
-            statistics.mean_caption_length(),
-            statistics.unknown_word_captions(),
-            statistics.dangling_captions(),
-        ),
-    ),
-    "novel_captions": (
-        lambda: NoveltyStatistics(_files()[1]),
-        NoveltyStatistics.novel_captions,
-    ),
-}
+def alone(ids: list[str]) -> dict[str, float]:
+    """Scores of some images, as if there were no others."""
+    return score(
+        {image: REFERENCES[image] for image in ids},
+        {image: HYPOTHESES[image] for image in ids},
+        with_meteor=False,
+        training_captions=TRAINING,
+    )
 
 
-def summed(factory: Callable[[], Any], data: list[Image]) -> Any:
-    statistics = factory()
-    for hypothesis, references in data:
-        statistics.add(hypothesis, references)
-    return statistics
+def test_scores_of_pycocoevalcap() -> None:
+    scores = score(REFERENCES, HYPOTHESES, with_meteor=False)
+    assert {name: scores[name] for name in SCORES} == pytest.approx(SCORES, rel=1e-12)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None)
-@given(data=images, drawn=st.data())
-def test_any_split_in_any_order_gives_the_same_value(
-    kind: str, data: list[Image], drawn: st.DataObject
-) -> None:
-    factory, value = KINDS[kind]
-    expected = value(summed(factory, data))
-
-    shuffled = drawn.draw(st.permutations(data))
-    bounds = sorted(drawn.draw(st.lists(st.integers(0, len(data)), max_size=4)))
-    parts = [
-        summed(factory, shuffled[first:last])
-        for first, last in zip([0, *bounds], [*bounds, len(data)], strict=True)
-    ]
-    merged = factory()
-    for part in drawn.draw(st.permutations(parts)):
-        # Beam moves accumulators between processes.
-        merged += pickle.loads(pickle.dumps(part))
-
-    np.testing.assert_array_equal(value(merged), expected)
+@needs_meteor
+def test_meteor_of_pycocoevalcap() -> None:
+    statistics = known_system(with_meteor=True)
+    assert statistics.corpus()["meteor"] == METEOR
+    np.testing.assert_allclose(statistics.images()["meteor"], METEOR_IMAGES, rtol=1e-14)
+    assert statistics.meteor_failure == ""
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_empty_statistics_are_neutral(kind: str) -> None:
-    factory, value = KINDS[kind]
-    full = summed(factory, IMAGES)
-    expected = value(copy.deepcopy(full))
-    full += factory()
-    np.testing.assert_array_equal(value(full), expected)
-    empty = factory()
-    empty += summed(factory, IMAGES)
-    np.testing.assert_array_equal(value(empty), expected)
+def test_what_captions_are_like() -> None:
+    scores = known_system().corpus()
+    # a dog runs in grass | a man sits on the bench | two girls eat ice-cream | a boy <unk> a red
+    # ball: 21 words, 18 of them different, and 17 pairs, which are all different.
+    assert scores["distinct_1"] == 18 / 21
+    assert scores["distinct_2"] == 1.0
+    words = {
+        word for texts in REFERENCES.values() for t in texts for word in ptb.tokenize(t).split()
+    }
+    used = {word for text in HYPOTHESES.values() for word in ptb.tokenize(text).split()}
+    assert scores["vocabulary_coverage"] == len(used & words) / len(words)
+    assert scores["mean_caption_length"] == 21 / 4
+    assert scores["unknown_word_captions"] == 1 / 4
+    assert scores["dangling_captions"] == 0.0
+    assert scores["novel_captions"] == 3 / 4
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_no_data_is_nan(kind: str) -> None:
-    factory, value = KINDS[kind]
-    assert np.isnan(value(factory())).all()
+def test_a_caption_that_ends_in_a_preposition_dangles() -> None:
+    scores = score({"0": ["x"], "1": ["x"]}, {"0": "a dog on a", "1": ""}, with_meteor=False)
+    assert scores["dangling_captions"] == 0.5
 
 
-@pytest.mark.parametrize("kind", ["bleu", "rouge_l", "cider_d"])
-def test_an_image_without_references_is_refused(kind: str) -> None:
-    with pytest.raises(ValueError, match=r"at least one reference per image. Received: none."):
-        KINDS[kind][0]().add("a dog", [])
+def test_jackknife_leaves_each_image_out() -> None:
+    statistics = known_system()
+    without = statistics.descriptions.leave_one_out()
+    for row, image in enumerate(statistics.ids):
+        rest = statistics.select([other for other in statistics.ids if other != image]).corpus()
+        for name, values in without.items():
+            assert values[row] == pytest.approx(rest[name], rel=1e-12)
+    # Of a mean it is the usual standard error.
+    values = np.array([1.0, 2.0, 5.0, 0.0])
+    leave_one_out = (values.sum() - values) / 3
+    assert jackknife_error(leave_one_out) == pytest.approx(values.std(ddof=1) / 2)
 
 
-@given(st.lists(st.floats(-1e12, 1e12), max_size=40), st.randoms(use_true_random=False))
-def test_exact_sum_is_the_correctly_rounded_sum(values: list[float], random: Any) -> None:
-    halves = ExactSum(), ExactSum()
-    for value in values:
-        random.choice(halves).add(value)
-    left, right = halves
-    left += right
-    assert left.value() == math.fsum(values)
+def test_scores_of_single_images() -> None:
+    statistics = known_system()
+    images = statistics.images()
+    assert statistics.ids == ("0", "1", "2", "3")
+    assert images["bleu_1"][2] == pytest.approx(1.0)
+    assert images["rouge_l"][2] == 1.0
+    assert images["cider_d"].mean() == pytest.approx(SCORES["cider_d"], rel=1e-12)
 
 
-def test_ngrams() -> None:
-    assert count_ngrams("a b a b", 2) == {("a",): 2, ("b",): 2, ("a", "b"): 2, ("b", "a"): 1}
+def test_train_idf_is_another_score_beside_the_published_one() -> None:
+    scores = known_system().corpus()
+    assert scores["cider_d"] == pytest.approx(SCORES["cider_d"], rel=1e-12)
+    assert 0 < scores["cider_d_train_idf"] < 10
+    assert scores["cider_d_train_idf"] != scores["cider_d"]
+    # The same frequencies make the same score.
+    same = score(
+        REFERENCES, HYPOTHESES, with_meteor=False, training_captions=list(REFERENCES.values())
+    )
+    assert same["cider_d_train_idf"] == same["cider_d"]
+
+
+def test_a_slice_scores_as_a_corpus_of_its_own() -> None:
+    parts = known_system().by_slice()
+    assert list(parts) == ["people: no", "people: yes", "length: long", "length: short"]
+    assert parts["people: yes"].ids == ("1", "2", "3")
+    for part in parts.values():
+        assert part.corpus() == alone(list(part.ids))
+
+
+def test_slices_of_many_images_score_as_corpora_of_their_own() -> None:
+    references, hypotheses = captions(seed=3, images=300)
+    generator = np.random.default_rng(0)
+    slices = {name: generator.choice(list("abcd"), 300).tolist() for name in ("x", "y")}
+    tokenized = TokenizedReferences.of(references, slices=slices)
+    statistics = image_statistics(tokenized, hypotheses, with_meteor=False)
+    for part in statistics.by_slice().values():
+        scores = image_statistics(
+            TokenizedReferences.of({image: references[image] for image in part.ids}),
+            {image: hypotheses[image] for image in part.ids},
+            with_meteor=False,
+        )
+        assert_equal(part, scores)
+
+
+def test_rows_of_a_slice_or_of_all() -> None:
+    statistics = known_system()
+    assert_equal(statistics.rows(np.array([3, 0, 2, 1])), statistics)
+    assert_equal(statistics.rows(np.array([3, 1, 2])), statistics.by_slice()["people: yes"])
+    assert_equal(statistics.rows(np.array([2, 3])), statistics.by_slice()["length: short"])
+
+
+@pytest.mark.parametrize("rows", [[], [0, 3], [1, 2], [0, 0, 1, 2]])
+def test_rows_of_anything_else_are_refused(rows: list[int]) -> None:
+    with pytest.raises(ValueError, match="all 4 images or exactly one slice of people, length"):
+        known_system().rows(np.array(rows, np.int64))
+
+
+def test_selected_images_keep_their_scores() -> None:
+    statistics = known_system()
+    part = statistics.select(["2", "0"])
+    assert part.ids == ("2", "0")
+    assert part.slices == {"people": ("yes", "no"), "length": ("short", "long")}
+    assert part.cider_d.tolist() == statistics.cider_d[[2, 0]].tolist()
+    scores = {**alone(["2", "0"]), "cider_d": (part.cider_d.sum()) / 2}
+    assert part.corpus() == pytest.approx(scores, rel=1e-12)
+    whole = statistics.by_slice()["people: no"].cider_d
+    assert part.by_slice()["people: no"].cider_d.tolist() == whole.tolist()
+
+
+def test_no_image_has_no_scores() -> None:
+    statistics = image_statistics(TokenizedReferences.of({}), {}, with_meteor=False)
+    assert all(np.isnan(value) for value in statistics.corpus().values())
+    assert human_statistics(TokenizedReferences.of({}), with_meteor=False) == []
+
+
+@pytest.mark.parametrize("with_meteor", [False, pytest.param(True, marks=needs_meteor)])
+def test_statistics_survive_a_file(with_meteor: bool) -> None:
+    statistics = known_system(with_meteor)
+    one, two = io.BytesIO(), io.BytesIO()
+    statistics.save(one)
+    known_system(with_meteor).save(two)
+    assert one.getvalue() == two.getvalue()
+    loaded = ImageStatistics.load(io.BytesIO(one.getvalue()))
+    assert_equal(loaded, statistics)
+    assert_equal(loaded.by_slice()["people: yes"], statistics.by_slice()["people: yes"])
+
+
+def test_people_against_people() -> None:
+    tokenized = TokenizedReferences.of(REFERENCES, slices=SLICES, training_captions=TRAINING)
+    rounds = human_statistics(tokenized, with_meteor=False)
+    assert len(rounds) == 3  # as many as an image has references at the most
+    for number, statistics in enumerate(rounds):
+        several = {image: texts for image, texts in REFERENCES.items() if len(texts) > 1}
+        turn = {image: number % len(texts) for image, texts in several.items()}
+        others = {
+            image: [text for row, text in enumerate(texts) if row != turn[image]]
+            for image, texts in several.items()
+        }
+        expected = image_statistics(
+            TokenizedReferences.of(
+                others,
+                slices={
+                    name: [v for v, image in zip(of, REFERENCES, strict=True) if image in several]
+                    for name, of in SLICES.items()
+                },
+                training_captions=TRAINING,
+            ),
+            {image: texts[turn[image]] for image, texts in several.items()},
+            with_meteor=False,
+        )
+        assert_equal(statistics, expected)
+        for name, part in expected.by_slice().items():
+            assert_equal(statistics.by_slice()[name], part)
 
 
 @pytest.mark.parametrize(
-    ("length", "references", "expected"), [(6, [5, 7], 5), (6, [9, 7], 7), (3, [3, 2], 3)]
+    ("references", "hypotheses", "message"),
+    [
+        ({"a": ["x"], "b": ["x"]}, {"a": "x"}, "every image needs a caption. Without one: b."),
+        ({"a": ["x"]}, {"a": "x", "c": "x"}, "images with references. Not so: c."),
+        ({"a": "a dog"}, {"a": "x"}, "Single strings: a."),
+        ({"a": []}, {"a": "x"}, "at least one reference. Without one: a."),
+    ],
 )
-def test_closest_reference_length(length: int, references: list[int], expected: int) -> None:
-    assert closest_reference_length(length, references) == expected
+def test_images_that_would_give_wrong_numbers(
+    references: dict[str, Any], hypotheses: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        score(references, hypotheses)
 
 
-def test_bleu_statistics_of_an_image() -> None:
-    statistics = bleu_statistics("the the cat", ["the cat sat", "the cat"])
-    # "the" is clipped to once; the references are equally far, the shorter one would be taken.
-    assert statistics.vector() == [2, 1, 0, 0, 3, 2, 1, 0, 3, 3]
+def test_an_image_that_ends_meteor_costs_meteor_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(images: Any) -> None:
+        raise meteor.MeteorImageError(2, "METEOR's program ended")
 
-
-def test_bleu_of_pycocoevalcap() -> None:
-    assert bleu_scores(summed(BleuStatistics, IMAGES)) == BLEU
-
-
-def test_rouge_l_of_pycocoevalcap() -> None:
-    assert [rouge_l(*image) for image in IMAGES] == ROUGE_L
-    assert summed(RougeStatistics, IMAGES).mean() == pytest.approx(MEAN_ROUGE_L, rel=1e-15)
-
-
-@given(texts, texts)
-def test_longest_common_subsequence(first: list[str], second: list[str]) -> None:
-    table = np.zeros((len(first) + 1, len(second) + 1), int)
-    for i, one in enumerate(first, 1):
-        for j, other in enumerate(second, 1):
-            best = max(table[i - 1, j], table[i, j - 1])
-            table[i, j] = table[i - 1, j - 1] + 1 if one == other else best
-    assert longest_common_subsequence(first, second) == table[-1, -1]
-
-
-def test_cider_d_of_pycocoevalcap() -> None:
-    corpus = summed(CiderCorpus, IMAGES)
-    np.testing.assert_allclose(corpus.scores(), CIDER_D, rtol=1e-12)
-    assert corpus.mean() == pytest.approx(MEAN_CIDER_D, rel=1e-12)
-
-
-def test_one_image_alone_scores_zero_in_the_published_cider_d_only(tmp_path: Path) -> None:
-    image = IMAGES[0]
-    assert summed(CiderCorpus, [image]).mean() == 0.0
-
-    path = tmp_path / "df.gz"
-    DocumentFrequencies.of([references for _, references in IMAGES]).save(path)
-    statistics = summed(lambda: TrainIdfCiderStatistics(str(path)), [image])
-    assert statistics.mean() == pytest.approx(CIDER_D[0], rel=1e-12)
-
-
-def test_cider_d_of_more_images_than_are_scored_together() -> None:
-    images = [(references[-1], references) for _, references in IMAGES]
-    few = summed(CiderCorpus, images)
-    many = summed(CiderCorpus, images * 3000)
-    # Document frequencies and the number of images grow alike, so that every idf stays.
-    np.testing.assert_allclose(many.scores(), np.tile(few.scores(), 3000), rtol=1e-12)
-
-
-def test_cider_d_of_a_vocabulary_whose_bigrams_do_not_fit_into_32_bits() -> None:
-    captions = [f"a{image} b{image} c{image} d{image}" for image in range(15_000)]
-    scores = summed(CiderCorpus, [(caption, [caption]) for caption in captions]).scores()
-    np.testing.assert_allclose(scores, 10.0, rtol=1e-12)
-
-
-def test_document_frequencies_survive_a_file(tmp_path: Path) -> None:
-    frequencies = DocumentFrequencies.of([["a dog", "a dog runs"], ["a\u00a0cat"]])
-    assert frequencies.images == 2
-    assert frequencies.counts["a",] == 2
-    assert frequencies.counts["a", "dog"] == 1
-    frequencies.save(tmp_path / "one.gz")
-    frequencies.save(tmp_path / "two.gz")
-    assert DocumentFrequencies.load(tmp_path / "one.gz") == frequencies
-    assert (tmp_path / "one.gz").read_bytes() == (tmp_path / "two.gz").read_bytes()
-
-
-def test_diversity() -> None:
-    statistics = summed(
-        lambda: DiversityStatistics(unknown_token="[UNK]"),
-        [
-            ("a dog sits on a", ["a dog on a sofa"]),
-            ("a dog sits", ["a puppy"]),
-            ("-lsb- unk -rsb- dog", ["a dog"]),
-        ],
+    monkeypatch.setattr(meteor, "image_counts", fail)
+    statistics = known_system(with_meteor=True)
+    assert statistics.meteor is None
+    assert statistics.meteor_failure == (
+        "METEOR's program ended at image 2: its caption has 4 words, its longest reference 4"
     )
-    assert statistics.distinct_1() == 7 / 12
-    assert statistics.distinct_2() == 7 / 9
-    assert statistics.vocabulary_coverage() == 3 / 5
-    assert statistics.mean_caption_length() == 4.0
-    assert statistics.unknown_word_captions() == 1 / 3
-    assert statistics.dangling_captions() == 1 / 3
-
-
-def test_novel_captions_are_compared_after_tokenisation(tmp_path: Path) -> None:
-    training = tmp_path / "train.txt"
-    training.write_text("A dog runs.\nTwo men talk !\n", encoding="utf-8")
-    statistics = summed(
-        lambda: NoveltyStatistics(str(training)), [("a dog runs", ["x"]), ("a dog", ["x"])]
-    )
-    assert statistics.novel_captions() == 0.5
-
-
-@settings(max_examples=40, deadline=None)
-@given(data=images)
-def test_cider_d_does_not_depend_on_how_a_large_corpus_is_cut_up(data: list[Image]) -> None:
-    whole = summed(CiderCorpus, data).scores()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cider_scores, "_NGRAMS_PER_PART", 3)
-        patch.setattr(cider_scores, "_IMAGES_PER_CHUNK", 2)
-        assert summed(CiderCorpus, data).scores().tolist() == whole.tolist()
-
-
-@settings(max_examples=40, deadline=None)
-@given(data=images, others=images)
-def test_cider_d_by_frequencies_from_elsewhere(data: list[Image], others: list[Image]) -> None:
-    frequencies = DocumentFrequencies.of([references for _, references in data])
-    corpus = summed(CiderCorpus, data)
-    own = corpus.scores().tolist()
-    assert corpus.scores(frequencies).tolist() == own
-    # Words, and beginnings of n-grams, that were never counted do not matter to those that were.
-    more = [*data, *((f"new {text}", ["new", *texts]) for text, texts in others)]
-    known = summed(CiderCorpus, more).scores(frequencies)
-    assert known[: len(data)].tolist() == own
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cider_scores, "_NGRAMS_PER_PART", 3)
-        assert [scores.tolist() for scores in corpus.both_scores(frequencies)] == [own, own]
-
-
-def test_an_ngram_counts_without_the_shorter_ones_in_it() -> None:
-    counts = cider_scores.NGramCounts(3, {("a", "dog", "runs"): 2, ("runs",): 1})
-    text = cider_scores.Text(
-        ["a", "cat", "dog", "runs"],
-        np.array([0, 2, 3, 1, 3], np.int32),
-        np.array([5]),
-        np.array([1]),
-    )
-    found = [of.tolist() for of in counts.at_each_word(text)]
-    assert found == [[0, 0, 1, 0, 1], [0] * 5, [2, 0, 0, 0, 0], [0] * 5]
-
-
-@pytest.mark.parametrize("order", [1, 2, 3, 4])
-def test_ngrams_of_a_vocabulary_too_large_for_one_number(order: int) -> None:
-    # Three words of such a vocabulary fill 63 bits.
-    size = 1 << 21
-    words = np.random.default_rng(0).choice([0, 1, size - 2, size - 1], 200).astype(np.int32)
-    text = cider_scores.Text(range(size), words, np.array([200]), np.array([1]))
-    places = np.arange(200 - order)
-    ngrams = [tuple(words[place : place + order].tolist()) for place in places]
-    rank = {ngram: number for number, ngram in enumerate(sorted(set(ngrams)))}
-    assert cider_scores._numbers(text, places, order).tolist() == [rank[n] for n in ngrams]
+    assert statistics.corpus()["cider_d"] == pytest.approx(SCORES["cider_d"], rel=1e-12)
