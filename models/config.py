@@ -1,8 +1,8 @@
 """Typed settings of the models, their training and their decoding.
 
 They travel as JSON in execution properties, so every value is plain data. `pipeline/configs.py`
-composes them into the configuration of a whole run; what an unknown key or a bad value is told,
-is decided there.
+composes them into the configuration of a whole run, and words the errors about unknown keys and bad
+values.
 """
 
 from typing import Annotated, Literal, get_args
@@ -18,6 +18,9 @@ Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 @dataclass(frozen=True, config=STRICT)
 class DecoderConfig:
     """A recurrent caption decoder.
+
+    >>> DecoderConfig(cell="lstm", attention="additive", concepts=0.3).units
+    512
 
     Attributes:
       cell: Recurrent cell.
@@ -51,7 +54,14 @@ class DecoderConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class ModelConfig:
-    """One captioning model: an encoder and a decoder."""
+    """One captioning model: an encoder and a decoder.
+
+    >>> model = ModelConfig(EncoderConfig("efficientnet_lite2", "package"), DecoderConfig("lstm"))
+
+    Attributes:
+      encoder: Encoder of the images.
+      decoder: Decoder of the captions.
+    """
 
     encoder: EncoderConfig = EncoderConfig()
     decoder: DecoderConfig = DecoderConfig()
@@ -60,6 +70,9 @@ class ModelConfig:
 @dataclass(frozen=True, config=STRICT)
 class DecodingConfig:
     """Beam search inside the graph.
+
+    >>> DecodingConfig(beam_size=5, repeatable_words="a the of").max_length
+    20
 
     Attributes:
       beam_size: Hypotheses kept; 1 is greedy.
@@ -126,6 +139,8 @@ ONE_SOURCE = SourceMix()
 class SelfCriticalConfig:
     """The second stage of a training: captions are sampled and rewarded by their CIDEr-D.
 
+    >>> stage = SelfCriticalConfig(epochs=3, learning_rate=5e-5, cross_entropy_share=0.2)
+
     Attributes:
       epochs: Passes over the images of the train split; 0 leaves the stage out.
       learning_rate: Learning rate, constant.
@@ -143,6 +158,9 @@ class SelfCriticalConfig:
 @dataclass(frozen=True, config=STRICT)
 class TrainerConfig:
     """Training by teacher forcing, and by reward after it.
+
+    >>> TrainerConfig(epochs=10, validation_decoding=DecodingConfig(beam_size=1)).batch_size
+    128
 
     Attributes:
       epochs: Most passes over the train split by teacher forcing.
@@ -204,6 +222,8 @@ Hyperparameter = Literal[
 class TunerConfig:
     """The search for hyper-parameters, before the training of each model and for it alone.
 
+    >>> search = TunerConfig(trials=20, hyperparameters=("trainer.learning_rate",))
+
     Attributes:
       trials: Trainings to compare, of which the first has the values that are configured; 0 leaves
         the search out.
@@ -225,8 +245,25 @@ class TunerConfig:
 class RunConfig:
     """Settings of `models.trainer.run_fn`, as `custom_config["run"]` of the TFX Trainer.
 
+    Example:
+
+    ```python
+    run = RunConfig(
+        model_name="resnet_gru",
+        model=ModelConfig(EncoderConfig("resnet50"), DecoderConfig("gru")),
+        text=TextConfig(),
+        trainer=TrainerConfig(epochs=10),
+        code_fingerprint=code_fingerprint("tfx_captioner.models.trainer"),
+        checkpoint_root="runs/captioner/checkpoints",
+    )
+    trainer = Trainer(custom_config={"run": to_plain(run)}, ...)
+    ```
+
     Attributes:
-      model_name: `cnn_lstm`, `resnet_gru`, ...
+      model_name: Name of the model, such as `cnn_lstm` or `resnet_gru`.
+      model: Encoder and decoder.
+      text: How captions became token ids.
+      trainer: Settings of the training.
       code_fingerprint: Hash of the user code the node runs. TFX does not see code behind a dotted
         path, so this is what invalidates the cache when it is edited.
       checkpoint_root: Folder (any tf.io.gfile path) under which an interrupted training is kept,

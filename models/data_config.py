@@ -25,6 +25,9 @@ SPECIAL_TOKENS = ("<pad>", "<start>", "<end>", "<unk>")
 class TextConfig:
     """How captions become token ids.
 
+    >>> TextConfig(max_caption_length=16).min_word_count
+    2
+
     Attributes:
       max_caption_length: Tokens kept of a caption, start and end included.
       min_word_count: A word seen less often in the train split is unknown.
@@ -39,6 +42,9 @@ class TextConfig:
 @dataclass(frozen=True, config=STRICT)
 class EncoderConfig:
     """An image encoder and where its weights come from.
+
+    >>> EncoderConfig("vgg16", trainable=True, trainable_from="block5").has_frozen_part
+    True
 
     Attributes:
       name: Key of the encoder registry (`models.encoders`).

@@ -50,6 +50,13 @@ class StepModel(Protocol):
 class Hypotheses(NamedTuple):
     """Finished captions of N images, best first.
 
+    Example:
+
+    ```python
+    best = hypotheses.token_ids[:, 0]
+    captions = text.detokenize(vocabulary.words(best))
+    ```
+
     Attributes:
       token_ids: Words, end token and padding of each caption, int32 [N, beam_size, max_length + 1].
       scores: Log-probability over length ** length_normalization, float32 [N, beam_size]; the end

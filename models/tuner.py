@@ -124,6 +124,17 @@ class DefaultsThenRandomOracle(keras_tuner.oracles.RandomSearchOracle):
 
     Random search (Bergstra and Bengio, 2012) needs no trials to learn from, and a search that was
     interrupted goes on with the values it would have drawn.
+
+    Example:
+
+    ```python
+    oracle = DefaultsThenRandomOracle(
+        objective=keras_tuner.Objective("val_cider_d", "max"),
+        max_trials=20,
+        hyperparameters=search_space(run, settings),
+        allow_new_entries=False,
+    )
+    ```
     """
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:

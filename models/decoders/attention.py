@@ -81,6 +81,8 @@ class AdditiveAttention(GridAttention):
     Reference: Bahdanau et al. (2015), https://arxiv.org/abs/1409.0473; over an image in
     Xu et al. (2015), https://arxiv.org/abs/1502.03044.
 
+    >>> attention = AdditiveAttention(units=512)
+
     Args:
       units: Width of the network and of the context.
     """
@@ -106,6 +108,8 @@ class DotProductAttention(GridAttention):
     """Multi-head scaled dot-product attention.
 
     Reference: Vaswani et al. (2017), https://arxiv.org/abs/1706.03762.
+
+    >>> attention = DotProductAttention(units=512, num_heads=4)
 
     Args:
       units: Width of the context, over all heads.

@@ -20,6 +20,13 @@ from tfx_captioner.models.decoders.products import dense, matmul
 class EncodedImages(NamedTuple):
     """N images as the decoder reads them; made once per image, whatever the number of captions.
 
+    Example:
+
+    ```python
+    encoded = captioner.encode(inputs)
+    hypotheses = beam_search(DecoderSteps(captioner.decoder), encoded, decoding, vocabulary)
+    ```
+
     Attributes:
       state: Initial recurrent state, a tuple of [N, units].
       keys_values: Keys and values of the attention over the feature grid; empty without attention.
@@ -72,8 +79,8 @@ class RecurrentDecoder(keras.layers.Layer):
       embedding_dim: Width of the word embeddings.
       attention: "none", "additive" or "dot_product".
       attention_heads: Heads of the dot-product attention.
-      gate: Whether each word decides, channel by channel, how much of what it sees in the image
-        counts; words such as "of" need nothing of it (Xu et al., 2015, section 4.2.1,
+      gate: Whether a gate scales the context of each word channel by channel; words such as "of"
+        need nothing of the image (Xu et al., 2015, section 4.2.1,
         https://arxiv.org/abs/1502.03044). Attention weights still sum to one.
       layer_norm: Whether recurrent output and context are normalised before the output layers.
       concepts: Weight of the concept loss. Where it is positive, a linear layer predicts from the
@@ -272,7 +279,7 @@ class RecurrentDecoder(keras.layers.Layer):
           training: Whether dropout is on.
         """
         if self.grid_attention is None:
-            # Nothing looks at single positions, so one vector of the image is enough.
+            # Single positions are not attended, so one vector of the image is enough.
             features = ops.mean(features, axis=1, keepdims=True)
         dtype = self._dtype_of_products(training)
         grid = dense(self.feature_projection, self.feature_norm(features), dtype)

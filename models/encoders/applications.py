@@ -39,6 +39,9 @@ def _inception_v3_grid(size: int) -> int:
 class Application:
     """One network of `keras.applications`.
 
+    >>> APPLICATIONS["vgg16"].grid(224)
+    14
+
     Attributes:
       constructor: Its name there.
       input_size: Native height and width.

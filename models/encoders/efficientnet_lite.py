@@ -33,7 +33,10 @@ _STAGES = (
 
 @dataclasses.dataclass(frozen=True)
 class LiteVariant:
-    """What one member of the family scales.
+    """Scaling of one member of the family.
+
+    >>> VARIANTS["efficientnet_lite2"].input_size
+    260
 
     Attributes:
       width: Factor of the filters.
