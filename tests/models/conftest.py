@@ -16,9 +16,9 @@ import tensorflow as tf
 
 from tfx_captioner.models.config import DecodingConfig
 from tfx_captioner.models.export import export
-from tfx_captioner.models.inference import load_captioner
 from tfx_captioner.models.vocabulary import load_vocabulary
 from tfx_captioner.models.weights import load_trained
+from tfx_captioner.serving.saved_model import SavedCaptioner
 
 COLOURS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 230)}
 SHADES = ("dark", "bright")
@@ -142,7 +142,7 @@ def load_exported(transformed: Path, tmp_path: Path) -> Callable[[str], Callable
         trained = load_trained(weights_dir, vocabulary)
         folder = tempfile.mkdtemp(dir=tmp_path)
         export(folder, trained, vocabulary, DecodingConfig(beam_size=2, max_length=8))
-        return load_captioner(folder)
+        return SavedCaptioner(folder).captions
 
     return load
 

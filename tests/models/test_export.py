@@ -19,9 +19,9 @@ from tfx_captioner.models.config import DecodingConfig, RunConfig
 from tfx_captioner.models.data_config import SPECIAL_TOKENS, parse
 from tfx_captioner.models.encoders import build_encoder
 from tfx_captioner.models.export import export
-from tfx_captioner.models.inference import load_captioner
 from tfx_captioner.models.vocabulary import Vocabulary
 from tfx_captioner.models.weights import TrainedModel
+from tfx_captioner.serving.saved_model import SavedCaptioner, UnusableModelError
 
 BEAM, MIN_LENGTH, MAX_LENGTH = 2, 5, 8
 WORDS = ("a", "dog", "cat", "runs", "sits", "on", "grass", "狗")
@@ -223,13 +223,15 @@ def test_without_attention_all_positions_are_alike(tmp_path: Path, pictures: lis
     np.testing.assert_allclose(maps, np.full_like(maps, 0.25))
 
 
-def test_load_captioner_names_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="No SavedModel in"):
-        load_captioner(str(tmp_path))
+def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnusableModelError, match="cannot be loaded"):
+        SavedCaptioner(str(tmp_path))
 
 
-def test_load_captioner_answers_strings(exported: Path, pictures: list[bytes]) -> None:
-    [(caption, score), (empty, lowest)] = load_captioner(str(exported))([pictures[0], b"x"])
+def test_captions_in_the_process_are_strings(exported: Path, pictures: list[bytes]) -> None:
+    [(caption, score), (empty, lowest)] = SavedCaptioner(str(exported)).captions(
+        [pictures[0], b"x"]
+    )
     assert isinstance(caption, str)
     assert math.isfinite(score)
     assert (empty, lowest) == ("", -math.inf)

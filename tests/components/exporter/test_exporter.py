@@ -23,9 +23,9 @@ from tfx_captioner.models.captioner import build_captioner
 from tfx_captioner.models.config import DecodingConfig, RunConfig
 from tfx_captioner.models.data_config import parse, to_plain
 from tfx_captioner.models.encoders import build_encoder
-from tfx_captioner.models.inference import load_captioner
 from tfx_captioner.models.vocabulary import load_vocabulary
 from tfx_captioner.models.weights import TrainedModel, save_trained
+from tfx_captioner.serving.saved_model import SavedCaptioner
 
 WORDS = ("a", "dog", "cat", "runs", "sits", "on", "grass")
 RUN = {
@@ -85,7 +85,7 @@ def _export(inputs: dict[str, list[Any]], folder: Path, **decoding: Any) -> Path
 
 def test_weights_and_decoding_become_a_saved_model(trained: Path, tmp_path: Path) -> None:
     folder = _export(_inputs(trained), tmp_path / "one", max_length=3, min_length=3)
-    [(caption, score)] = load_captioner(str(folder))([JPEG])
+    [(caption, score)] = SavedCaptioner(str(folder)).captions([JPEG])
     assert len(caption.split()) == 3
     assert set(caption.split()) <= set(WORDS)
     assert score < 0
@@ -100,7 +100,7 @@ def test_weights_and_decoding_become_a_saved_model(trained: Path, tmp_path: Path
     assert metadata["training"] == {"val_cider_d": 0.25}
     # The same weights, decoded otherwise.
     folder = _export(_inputs(trained), tmp_path / "other", max_length=5, min_length=5)
-    [(caption, _)] = load_captioner(str(folder))([JPEG])
+    [(caption, _)] = SavedCaptioner(str(folder)).captions([JPEG])
     assert len(caption.split()) == 5
 
 
@@ -150,8 +150,8 @@ Executor().Do(
     subprocess.run([sys.executable, "-c", code], check=True)
     here = _export(_inputs(trained), tmp_path / "here", max_length=4)
     there = path_utils.serving_model_path(str(tmp_path / "model"))
-    [(expected, score)] = load_captioner(str(here))([JPEG])
-    [(caption, other)] = load_captioner(there)([JPEG])
+    [(expected, score)] = SavedCaptioner(str(here)).captions([JPEG])
+    [(caption, other)] = SavedCaptioner(there).captions([JPEG])
     assert caption == expected
     assert other == pytest.approx(score, rel=1e-6)
 
