@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfx_captioner.metrics.matches import Comparison
-from tfx_captioner.metrics.ngrams import MAX_ORDER, Counts, Types, offsets
+from tfx_captioner.metrics.ngrams import MAX_ORDER, Counts, Types, offsets, pairs
 
 _SIGMA = 6.0
 # The rows of so many images fit into a processor's cache; no score depends on it.
@@ -54,7 +54,7 @@ class _Rows(NamedTuple):
         image: Image, int64 [rows].
         number: Number of the n-gram, int32 [rows].
         several: Rows of n-grams that several images' references have, int64 [shared rows].
-        shared: Their numbers among the `_Shared`, int64 [shared rows].
+        shared: Their numbers among the `_Shared`, int32 [shared rows].
         occurrences: How often the caption has it, [rows].
     """
 
@@ -87,9 +87,9 @@ class _Shared(NamedTuple):
     frequencies need no place for them.
 
     Attributes:
-        of: Number from 1 of each n-gram among the shared ones, 0 of the others, int64; the last
+        of: Number from 1 of each n-gram among the shared ones, 0 of the others, int32; the last
             entry is for n-grams of no reference, number -1.
-        number: Number of each shared n-gram of each image, int64 [occurrences].
+        number: Number of each shared n-gram of each image, int32 [occurrences].
         image: Image of each of these, int32 [occurrences].
     """
 
@@ -101,7 +101,7 @@ class _Shared(NamedTuple):
     def among(cls, documents: Types, size: int) -> _Shared:
         """Those of an order with so many different n-grams."""
         several = np.bincount(documents.number, minlength=size + 1) > 1
-        of = np.cumsum(several) * several
+        of = np.cumsum(several, dtype=np.int32) * several
         number = of[documents.number]
         rows = np.flatnonzero(number)
         return cls(of, number[rows], documents.image()[rows])
@@ -112,8 +112,8 @@ class _GroupIdf:
 
     def __init__(self, groups: Groups, shared: _Shared) -> None:
         self._groups = groups
-        cell = shared.number * groups.size + groups.group[shared.image]
-        occurs = np.bincount(cell, minlength=(shared.of.max() + 1) * groups.size)
+        cell = pairs(shared.number, groups.group[shared.image], groups.size)
+        occurs = np.bincount(cell, minlength=(int(shared.of.max()) + 1) * groups.size)
         images = np.bincount(groups.group, minlength=groups.size)
         table = np.log(np.maximum(1.0, occurs)).reshape(-1, groups.size)
         self._idf = (np.log(np.maximum(1.0, images)) - table).ravel()
@@ -122,8 +122,8 @@ class _GroupIdf:
         # Row 0 of the table is that of n-grams which one image has.
         idf = self._idf[self._groups.group[rows.image]]
         several = rows.several
-        cell = rows.shared * self._groups.size + self._groups.group[rows.image[several]]
-        idf[several] = self._idf[cell]
+        group = self._groups.group[rows.image[several]]
+        idf[several] = self._idf[pairs(rows.shared, group, self._groups.size)]
         return idf
 
     of_references = of_hypotheses
@@ -133,16 +133,14 @@ class _GivenIdf:
     """Inverse document frequencies of one order from elsewhere."""
 
     def __init__(self, given: Given, order: int) -> None:
-        self._hypotheses, self._references = (
-            np.log(float(given.images)) - np.log(np.maximum(1.0, documents[order]))
-            for documents in (given.hypotheses, given.references)
-        )
+        self._images = np.log(float(given.images))
+        self._hypotheses, self._references = given.hypotheses[order], given.references[order]
 
     def of_hypotheses(self, rows: _Rows) -> np.ndarray:
-        return self._hypotheses[rows.number]
+        return self._images - np.log(np.maximum(1.0, self._hypotheses[rows.number]))
 
     def of_references(self, rows: _Rows) -> np.ndarray:
-        return self._references[rows.number]
+        return self._images - np.log(np.maximum(1.0, self._references[rows.number]))
 
 
 def cider_scores(comparison: Comparison, sources: Sequence[Groups | Given]) -> np.ndarray:

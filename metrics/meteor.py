@@ -130,12 +130,6 @@ class MeteorProcess:
         """Whether the program has not ended."""
         return self._process.poll() is None
 
-    def close(self) -> None:
-        """Ends the program."""
-        if self._process.stdin:
-            self._process.stdin.close()
-        self._process.wait(timeout=30)
-
     def _ask(self, requests: Sequence[str]) -> list[str]:
         stdin = cast(TextIO, self._process.stdin)
         stdout = cast(TextIO, self._process.stdout)
