@@ -9,6 +9,8 @@ import time
 
 import tensorflow as tf
 
+from tfx_captioner.progress import Throttle
+
 logger = logging.getLogger("captioner.models")
 
 _SECONDS_BETWEEN_LINES = 15.0
@@ -103,7 +105,8 @@ class Meter:
         self._total = tf.constant(0.0)
         self._count = tf.constant(0.0)
         self._step = 0
-        self._begin = self._last_line = time.monotonic()
+        self._begin = time.monotonic()
+        self._throttle = Throttle(_SECONDS_BETWEEN_LINES)
 
     def add(self, total: tf.Tensor, count: tf.Tensor) -> None:
         """Adds a step.
@@ -140,7 +143,7 @@ class Meter:
 
     def _look(self) -> None:
         mean = self.mean()
-        if self._steps and self._should_report():
+        if self._steps and self._throttle.is_due():
             share = self._step / self._steps
             logger.info(
                 "epoch %d/%d: step %d/%d, %s %.3f, %.0f captions/s, %.0f s left in this epoch",
@@ -153,10 +156,3 @@ class Meter:
                 share * self._captions / self.seconds(),
                 self.seconds() * (1 / share - 1),
             )
-
-    def _should_report(self) -> bool:
-        now = time.monotonic()
-        if now - self._last_line <= _SECONDS_BETWEEN_LINES:
-            return False
-        self._last_line = now
-        return True

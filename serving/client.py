@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from tfx_captioner.serving import transports
+from tfx_captioner.serving.bisection import Bisection
 from tfx_captioner.serving.errors import ServingError
 from tfx_captioner.serving.wire import Answer, ModelVersion, Target
 
@@ -134,17 +135,15 @@ class CaptionClient:
         Raises:
           ServingError: The server could not be reached in time.
         """
-        if not images:
-            return []
-        try:
-            return list(read_captions(self._predict("serving_default", images)))
-        except ServingError as error:
-            if error.code != "INVALID_ARGUMENT":
-                raise
-            if len(images) == 1:
-                return [error]
-            half = len(images) // 2
-            return self.captions(images[:half]) + self.captions(images[half:])
+        search: Bisection[bytes, Caption, ServingError] = Bisection(images)
+        while search.batch:
+            try:
+                search.answer(read_captions(self._predict("serving_default", search.batch)))
+            except ServingError as error:
+                if error.code != "INVALID_ARGUMENT":
+                    raise
+                search.refuse(error)
+        return search.results
 
     def beams(self, image: bytes) -> tuple[Caption, ...]:
         """Alternative captions, the best first.
@@ -265,17 +264,16 @@ class AsyncCaptionClient:
 
     async def captions(self, images: Sequence[bytes]) -> list[Caption | ServingError]:
         """See `CaptionClient.captions`."""
-        if not images:
-            return []
-        try:
-            return list(read_captions(await self._predict("serving_default", images)))
-        except ServingError as error:
-            if error.code != "INVALID_ARGUMENT":
-                raise
-            if len(images) == 1:
-                return [error]
-            half = len(images) // 2
-            return await self.captions(images[:half]) + await self.captions(images[half:])
+        search: Bisection[bytes, Caption, ServingError] = Bisection(images)
+        while search.batch:
+            try:
+                answer = await self._predict("serving_default", search.batch)
+                search.answer(read_captions(answer))
+            except ServingError as error:
+                if error.code != "INVALID_ARGUMENT":
+                    raise
+                search.refuse(error)
+        return search.results
 
     async def beams(self, image: bytes) -> tuple[Caption, ...]:
         """See `CaptionClient.beams`."""

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tfx_captioner.serving.bisection import Bisection
+
 # Contract of an exported captioner: signature to its input and its outputs.
 INPUTS = {
     "serving_default": "image_bytes",
@@ -91,17 +93,16 @@ class SavedCaptioner:
         Args:
           images: Encoded images.
         """
-        if not images:
-            return []
-        try:
-            outputs = self.call("serving_default", images)
-        except tf.errors.InvalidArgumentError as error:
-            if len(images) == 1:
-                return [RefusedImage(error.message)]
-            middle = len(images) // 2
-            return self.captions(images[:middle]) + self.captions(images[middle:])
-        texts = [text.decode("utf-8", errors="replace") for text in outputs["caption"]]
-        return list(zip(texts, outputs["score"].tolist(), strict=True))
+        search: Bisection[bytes, tuple[str, float], RefusedImage] = Bisection(images)
+        while search.batch:
+            try:
+                outputs = self.call("serving_default", search.batch)
+            except tf.errors.InvalidArgumentError as error:
+                search.refuse(RefusedImage(error.message))
+                continue
+            texts = [text.decode("utf-8", errors="replace") for text in outputs["caption"]]
+            search.answer(list(zip(texts, outputs["score"].tolist(), strict=True)))
+        return search.results
 
     def attention(self, image: bytes) -> tuple[list[str], np.ndarray]:
         """Words of the caption of an image, and where the model looked for each.

@@ -25,7 +25,7 @@ from tfx_captioner.components.examples import (
     read_captions,
     split_files,
 )
-from tfx_captioner.components.progress import ProgressLog
+from tfx_captioner.progress import ProgressLog
 from tfx_captioner.serving.saved_model import RefusedImage, SavedCaptioner, UnusableModelError
 
 LOG = logging.getLogger("captioner.caption_gen")

@@ -12,10 +12,10 @@ import numpy as np
 import tensorflow as tf
 from tfx.dsl.io import fileio
 
-from tfx_captioner.components.progress import ProgressLog
 from tfx_captioner.models import images
 from tfx_captioner.models.data_config import EncoderConfig
 from tfx_captioner.models.encoders import build_encoder
+from tfx_captioner.progress import ProgressLog
 
 LOG = logging.getLogger("captioner.components")
 IMAGE_ID, IMAGE = "image/id", "image/encoded"
