@@ -30,7 +30,7 @@ from tfx_captioner.components.caption_scorer import executor as caption_scorer
 from tfx_captioner.components.evaluation_report import executor as evaluation_report
 from tfx_captioner.components.examples import fingerprint_of, read_captions, split_files
 from tfx_captioner.components.reference_scorer import executor as reference_scorer
-from tfx_captioner.components.reference_scorer.slices import SLICES
+from tfx_captioner.components.scores import SLICES
 
 MODEL = "model"
 # Name of a node, to time it.
@@ -115,7 +115,7 @@ class Nodes:
             },
             {
                 "model_name": name,
-                "encoder": "",
+                "encoder_name": "",
                 "config": TypeAdapter(EvaluatorConfig).dump_json(config).decode(),
             },
             {"references": self._references, "model": model, **generated, **statistics},

@@ -20,6 +20,18 @@ RANKING_METRICS = (
 # The slice of all images.
 OVERALL = "all images"
 
+# Slicing features that are known without being told words.
+SLICES = (
+    "caption_length",
+    "orientation",
+    "brightness",
+    "source",
+    "people",
+    "animals",
+    "outdoor",
+    "reference_count",
+)
+
 # What scores are read against: people, and captioners that need no model.
 HUMAN = "human"
 MOST_FREQUENT = "most frequent training caption"

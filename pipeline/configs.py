@@ -17,7 +17,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from tfx_captioner.components.caption_evaluator.config import EvaluatorConfig
-from tfx_captioner.components.reference_scorer.slices import SLICES
+from tfx_captioner.components.scores import SLICES
 from tfx_captioner.components.serving_validator.config import ServingValidatorConfig
 from tfx_captioner.ingestion.config import IngestConfig
 from tfx_captioner.models.config import DecodingConfig, ModelConfig, TrainerConfig, TunerConfig
@@ -94,7 +94,7 @@ class EvaluationConfig:
     Attributes:
       split: Split of the examples that is captioned and scored.
       batch_size: Images per call of a model.
-      slices: Groups of images scored by themselves, of `reference_scorer.slices.SLICES` and of
+      slices: Groups of images scored by themselves, of `components.scores.SLICES` and of
         `word_slices`.
       word_slices: Further slices: name to words of which one occurs in a reference caption.
       meteor: Compute METEOR where there is a Java; it takes longer than all others together.

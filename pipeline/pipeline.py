@@ -296,7 +296,7 @@ def _candidate_nodes(
         baseline_model=baseline.outputs["model"],
         baseline_blessing=baseline.outputs.get("model_blessing"),
         model_name=name,
-        encoder=encoder,
+        encoder_name=encoder,
         config=config.evaluator,
         code_fingerprint=_fingerprint("caption_evaluator"),
     ).with_id(f"CaptionEvaluator.{name}")

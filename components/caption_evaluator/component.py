@@ -23,7 +23,7 @@ class CaptionEvaluatorSpec(ComponentSpec):
 
     PARAMETERS = {
         "model_name": ExecutionParameter(type=str),
-        "encoder": ExecutionParameter(type=str),
+        "encoder_name": ExecutionParameter(type=str),
         "config": ExecutionParameter(type=str),
         "code_fingerprint": ExecutionParameter(type=str),
     }
@@ -83,7 +83,7 @@ class CaptionEvaluator(BaseBeamComponent):
         model_name: str,
         config: EvaluatorConfig,
         code_fingerprint: str,
-        encoder: str = "",
+        encoder_name: str = "",
         baseline_model: BaseChannel | None = None,
         baseline_blessing: BaseChannel | None = None,
     ) -> None:
@@ -99,7 +99,7 @@ class CaptionEvaluator(BaseBeamComponent):
           model_name: Name of the model in the report.
           config: Rules, and the bootstrap.
           code_fingerprint: Hash of the executor's code, part of the cache key.
-          encoder: Encoder whose nearest neighbours the model is held against; empty for none.
+          encoder_name: Encoder whose nearest neighbours the model is held against; empty for none.
           baseline_model: The last blessed model; may resolve to none or to `model` itself.
           baseline_blessing: The blessing of `baseline_model`, which tells what split it was judged
             on.
@@ -115,7 +115,7 @@ class CaptionEvaluator(BaseBeamComponent):
                 baseline_model=baseline_model,
                 baseline_blessing=baseline_blessing,
                 model_name=model_name,
-                encoder=encoder,
+                encoder_name=encoder_name,
                 config=TypeAdapter(EvaluatorConfig).dump_json(config).decode(),
                 code_fingerprint=code_fingerprint,
                 evaluation=Channel(type=standard_artifacts.ModelEvaluation),

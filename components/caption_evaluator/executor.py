@@ -51,7 +51,7 @@ class Executor(BaseBeamExecutor):
             `baseline_statistics`, `model`, and, where there are some, `baseline_model` and
             `baseline_blessing`.
           output_dict: `evaluation` and `blessing`.
-          exec_properties: `model_name`, `encoder`, `config` (JSON of an EvaluatorConfig).
+          exec_properties: `model_name`, `encoder_name`, `config` (JSON of an EvaluatorConfig).
         """
         uris = {
             key: artifact_utils.get_single_uri(input_dict[key])
@@ -140,7 +140,7 @@ def _read(
     baseline = read_generation(uris["baseline_captions"])
     return Evaluated(
         model_name=exec_properties["model_name"],
-        encoder=exec_properties["encoder"],
+        encoder=exec_properties["encoder_name"],
         config=TypeAdapter(EvaluatorConfig).validate_json(exec_properties["config"]),
         references=read_references_summary(uris["references"]),
         generation=read_generation(uris["captions"]),

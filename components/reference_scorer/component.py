@@ -74,7 +74,7 @@ class ReferenceScorer(BaseComponent):
         Args:
           examples: Raw Examples with the split to evaluate, and the train split.
           split: Name of the split.
-          slices: Names of slicing features, among `slices.SLICES` and keys of `word_slices`.
+          slices: Names of slicing features, among `scores.SLICES` and keys of `word_slices`.
           code_fingerprint: Hash of the executor's code, part of the cache key.
           features: Encoder to its featurized Examples, for the nearest neighbours.
           word_slices: Further slicing features: name to words of which one occurs in a reference.

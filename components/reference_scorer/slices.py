@@ -11,19 +11,6 @@ from collections.abc import Iterable, Mapping
 
 from tfx_captioner.components.reference_scorer.split import EvaluatedImage
 
-# Slicing features that are known without being told words.
-SLICES = (
-    "caption_length",
-    "orientation",
-    "brightness",
-    "source",
-    "people",
-    "animals",
-    "outdoor",
-    "reference_count",
-)
-
-
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 

@@ -204,7 +204,7 @@ class Bench:
             {
                 "config": TypeAdapter(EvaluatorConfig).dump_json(settings).decode(),
                 "model_name": "walls",
-                "encoder": "",
+                "encoder_name": "",
                 "current_component_id": "CaptionEvaluator.walls",
             },
             references=references,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tfx_captioner.components.reference_scorer.slices import SLICES, slice_features
+from tfx_captioner.components.reference_scorer.slices import slice_features
 from tfx_captioner.components.reference_scorer.split import EvaluatedImage
+from tfx_captioner.components.scores import SLICES
 
 
 def image(**changes: object) -> EvaluatedImage:
