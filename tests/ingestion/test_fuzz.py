@@ -48,6 +48,18 @@ NASTY = (
     *(b"../", b"/etc/passwd", b"a://b", b"<b>", b"&amp;", b"startseq", b"nan", b"NaN", b"1e999"),
     *(b"9" * 5000, b"[" * 3000, b"Images/", b".JPG", b"train", b"", b"\n\n,\n", b'"\n"'),
 )
+NASTY_NAMES = (
+    *(
+        b"../../s.jpg",
+        b"/etc/s.jpg",
+        b"gs://b/s.jpg",
+        b"\xe9.jpg",
+        b"a\0.jpg",
+        b"003.jpg",
+        b"A.jpg",
+    ),
+    *(b"dangling.jpg", b"deep.jpg", b"sub/005.jpg", b"Images/004.jpg", b"007", b"", b" ", b"nan"),
+)
 TEXTS = st.one_of(
     st.text(st.characters(codec=None), max_size=12),
     st.sampled_from([*NAMES, "../a.jpg", "/etc/a.jpg", "\ud800", "a\0", "", "x/000.jpg", "nan"]),
@@ -186,13 +198,15 @@ def test_spoilt_bytes(spoilt: tuple[str, Path, Path, bytes], data: st.DataObject
                 st.integers(0, 12),
                 st.one_of(st.sampled_from(NASTY), st.binary(max_size=6)),
             ),
-            min_size=1,
-            max_size=6,
+            max_size=4,
         )
     )
+    renamed = st.tuples(st.sampled_from(NAMES), st.sampled_from(NASTY_NAMES))
+    for old, new in data.draw(st.lists(renamed, min_size=1, max_size=3)):
+        content = content.replace(old.encode(), new, data.draw(st.integers(1, 3)))
     for start, length, new in edits:
         content = content[:start] + new + content[start + length :]
-    if data.draw(st.booleans()):
+    if data.draw(st.integers(0, 3)) == 0:
         content = content[: data.draw(st.integers(0, len(content)))]
     path.write_bytes(content)
     check(form, root)
