@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import io
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,11 @@ def find_photographs(folder: Path) -> Album:
     return album
 
 
+def show(path: Path) -> str:
+    """A path as text that can be printed and written as JSON, whatever bytes its name is of."""
+    return os.fsencode(path).decode("utf-8", errors="backslashreplace")
+
+
 def prepare_photograph(data: bytes) -> bytes:
     """A JPEG or PNG of what a person sees.
 
@@ -94,7 +100,7 @@ def prepare_photograph(data: bytes) -> bytes:
 def _kind(path: Path) -> str:
     if path.name.startswith(".") or _MACOS in path.parts:
         return "hidden"
-    return path.suffix.lower() or "without a suffix"
+    return show(Path(path.suffix.lower())) if path.suffix else "without a suffix"
 
 
 def _is_hidden(path: Path, folder: Path) -> bool:

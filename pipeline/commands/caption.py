@@ -91,7 +91,7 @@ def _photos(names: Sequence[str]) -> Iterator[Path]:
         if path.is_dir():
             album = _photographs().find_photographs(path)
             if album.left_out:
-                print(f"captioner: {path}: {album.say_left_out()}", file=sys.stderr)
+                print(f"captioner: {name}: {album.say_left_out()}", file=sys.stderr)
             yield from album.photographs
         elif path.is_file():
             yield path
@@ -182,6 +182,7 @@ def _records(
     client: Any, photos: Sequence[Path], arguments: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
     from tfx_captioner.serving.errors import ServingError
+    from tfx_captioner.serving.photographs import show
 
     unreadable: dict[Path, Exception] = {}
     contents = _contents(photos, unreadable)
@@ -191,7 +192,7 @@ def _records(
         else ([result] for result in client.stream(contents, in_flight=arguments.in_flight))
     )
     for photo, captions in zip(photos, results, strict=True):
-        record: dict[str, Any] = {"photo": str(photo)}
+        record: dict[str, Any] = {"photo": show(photo)}
         best = captions[0]
         if photo in unreadable:
             record["error"] = str(unreadable[photo])

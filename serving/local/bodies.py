@@ -22,7 +22,7 @@ from tfx_captioner.serving.local.status import Code, StatusError, invalid_argume
 _LARGEST_BODIES = 8
 # JPEG in base64 is made smaller by a quarter; what grows more than this is no photograph.
 _USUAL_RATIO = 4
-_USUAL_BYTES = 16 << 20
+_USUAL_BYTES, _SMALL_BYTES = 16 << 20, 1 << 20
 _WAITING = 8
 
 
@@ -90,8 +90,12 @@ class BodyReader:
         return bytes(body)
 
     def _make_room(self) -> None:
-        while self._room < 0 and self._arriving:
-            largest = max(self._arriving, key=lambda task: self._arriving[task])
+        while self._room < 0:
+            # What has arrived cannot be given up any more, though nobody may have taken it yet.
+            arriving = [task for task in self._arriving if not task.done()]
+            if not arriving:
+                return
+            largest = max(arriving, key=lambda task: self._arriving[task])
             self._room += self._arriving.pop(largest)
             largest.cancel()
 
@@ -151,7 +155,7 @@ class Decoder:
           StatusError: It is no whole gzip, too large, or its turn did not come.
         """
         # A body may be a thousand times as large when it is decompressed, so first a part of it.
-        usual = min(_USUAL_BYTES, _USUAL_RATIO * len(body), self._max_body_bytes)
+        usual = min(_USUAL_BYTES, max(_SMALL_BYTES, _USUAL_RATIO * len(body)), self._max_body_bytes)
         plain = _gunzip(body, usual) if is_gzip else body
         if plain is not None and len(plain) <= _USUAL_BYTES and json_parser.is_simple(plain):
             yield plain

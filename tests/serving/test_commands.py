@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -91,14 +92,16 @@ def test_a_folder_of_what_people_have_is_captioned_and_the_rest_is_named(
     for name in ("w.webp", "sub/whatsapp.JPG"):
         (album / name).write_bytes(webp)
     Image.new("RGBA", (8, 8), (*saved_models.RED, 255)).save(album / "clear.png")
+    (album / os.fsdecode(b"z\xff.jpg")).write_bytes(red)
+    (album / os.fsdecode(b"z.\xff")).write_bytes(red)
     assert cli.main(["caption", str(album), "--server", server.endpoint.grpc_url]) == 0
 
     captured = capsys.readouterr()
-    records = [json.loads(line) for line in captured.out.splitlines()]
+    records = [json.loads(line) for line in captured.out.encode().splitlines()]
     names = [str(Path(record["photo"]).relative_to(album)) for record in records]
-    assert names == ["a.jpg", "clear.png", "sub/whatsapp.JPG", "w.webp"]
+    assert names == ["a.jpg", "clear.png", "sub/whatsapp.JPG", "w.webp", "z\\xff.jpg"]
     assert all(record["caption"] == "a captioner scene in red" for record in records)
-    assert "left out 5 files (1 .heic, 1 .txt, 3 hidden)" in captured.err
+    assert "left out 6 files (1 .\\xff, 1 .heic, 1 .txt, 3 hidden)" in captured.err
 
 
 @pytest.mark.parametrize("options", [[], ["--beams"]])
