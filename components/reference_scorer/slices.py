@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from tfx_captioner.components.reference_scorer.split import EvaluatedImage
 
+
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 

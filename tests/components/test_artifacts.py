@@ -6,11 +6,11 @@ import importlib
 
 import pytest
 
-from tfx_captioner import components
+import tfx_captioner
 from tfx_captioner.components import artifacts
 
 
-@pytest.mark.parametrize("name", components.__all__)
+@pytest.mark.parametrize("name", tfx_captioner.__all__)
 def test_every_type_is_reached_by_its_type_name(name: str) -> None:
     kind = getattr(artifacts, name)
     package, attribute = kind.TYPE_NAME.split(".")
@@ -18,5 +18,5 @@ def test_every_type_is_reached_by_its_type_name(name: str) -> None:
 
 
 def test_another_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="'components' has no attribute 'Blessing'"):
-        _ = components.Blessing
+    with pytest.raises(AttributeError, match="'tfx_captioner' has no attribute 'Blessing'"):
+        _ = tfx_captioner.Blessing
