@@ -38,6 +38,9 @@ class Caption:
       text: The caption; empty where the bytes are no JPEG or PNG.
       score: Length-normalised log-probability; -inf for an empty caption.
       version: Model version that answered; None over REST, which does not tell.
+
+    >>> Caption("a dog runs", -0.4).text
+    'a dog runs'
     """
 
     text: str
@@ -64,7 +67,10 @@ class CallOptions:
 
     Attributes:
       timeout: Seconds for a call, all its tries included.
-      attempts: Tries at the most; only what may pass by itself is tried again, with back-off.
+      attempts: Tries at the most; transient errors are retried, with back-off.
+
+    >>> CallOptions(timeout=5.0, attempts=1).timeout
+    5.0
     """
 
     timeout: float = 30.0
@@ -79,7 +85,17 @@ class CallOptions:
 
 
 class CaptionClient:
-    """Blocking client; may be shared by threads."""
+    """Blocking client; may be shared by threads.
+
+    Example:
+
+    ```python
+    with CaptionClient("grpc://127.0.0.1:8500", model="captioner") as client:
+        print(client.caption(Path("photo.jpg").read_bytes()).text)
+        for caption in client.stream(map(Path.read_bytes, Path("album").glob("*.jpg"))):
+            print(caption)
+    ```
+    """
 
     def __init__(
         self,
@@ -232,7 +248,15 @@ class CaptionClient:
 
 
 class AsyncCaptionClient:
-    """The same client for asyncio."""
+    """The same client for asyncio.
+
+    Example:
+
+    ```python
+    async with AsyncCaptionClient("http://127.0.0.1:8501") as client:
+        caption = await client.caption(Path("photo.jpg").read_bytes())
+    ```
+    """
 
     def __init__(
         self,

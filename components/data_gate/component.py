@@ -40,6 +40,19 @@ class DataGate(BaseComponent):
 
     Outputs:
       approval: `tfx_captioner.DataApproval`; nodes that must wait for it depend on this node.
+
+    Example:
+
+    ```python
+    gate = DataGate(
+        anomalies=validator.outputs["anomalies"],
+        statistics=statistics.outputs["statistics"],
+        schema=schema.outputs["schema"],
+        drift={"caption/text": 0.1},
+        code_fingerprint=code_fingerprint("tfx_captioner.components.data_gate.executor"),
+    )
+    transform.add_upstream_node(gate)
+    ```
     """
 
     SPEC_CLASS = DataGateSpec

@@ -38,6 +38,12 @@ class Executor(BaseExecutor):
     ) -> None:
         """Checks all splits.
 
+        Args:
+          input_dict: `anomalies`, `statistics`, `schema`, and, where there are some,
+            `previous_statistics`.
+          output_dict: `approval`.
+          exec_properties: `drift` (JSON: feature to the largest distance).
+
         Raises:
           DataAnomalyError: Anomalies were found; lists feature, split and what is wrong.
         """

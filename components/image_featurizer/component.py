@@ -44,6 +44,17 @@ class ImageFeaturizer(BaseBeamComponent):
         it is before training; both float16, little-endian, in row-major order, as one bytes value.
         Custom properties `encoder`, `trained_from` (empty if it is frozen), `input_size`, `shape`
         ("49x2048") and `weights_sha256` say what they are.
+
+    Example:
+
+    ```python
+    featurizer = ImageFeaturizer(
+        examples=transform.outputs["transformed_examples"],
+        encoder=EncoderConfig(name="resnet50", weights="imagenet"),
+        batch_size=32,
+        code_fingerprint=code_fingerprint("tfx_captioner.components.image_featurizer.executor"),
+    )
+    ```
     """
 
     SPEC_CLASS = ImageFeaturizerSpec

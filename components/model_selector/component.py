@@ -46,6 +46,22 @@ class ModelSelector(BaseComponent):
       model: Standard Model: a copy of the chosen candidate.
       blessing: Standard ModelBlessing of the chosen one: its own verdict. Beside it
         `selection.json`, which tells all scores and why.
+
+    Example:
+
+    ```python
+    selector = ModelSelector(
+        candidates={
+            "resnet_gru": (
+                exporter.outputs["model"],
+                evaluator.outputs["evaluation"],
+                evaluator.outputs["blessing"],
+            )
+        },
+        metric="cider_d",
+        code_fingerprint=code_fingerprint("tfx_captioner.components.model_selector.executor"),
+    )
+    ```
     """
 
     SPEC_CLASS = ModelSelectorSpec

@@ -31,6 +31,15 @@ class PushedModel(BaseComponent):
     Outputs:
       model: Standard Model; an empty one where nothing was pushed yet. Its custom property
         `pushed_version` tells which version it is, and is 0 where there is none.
+
+    Example:
+
+    ```python
+    baseline = PushedModel(
+        base_directory="/mnt/captioner/serving/resnet_gru",
+        code_fingerprint=code_fingerprint("tfx_captioner.components.pushed_model.executor"),
+    )
+    ```
     """
 
     SPEC_CLASS = PushedModelSpec

@@ -24,7 +24,13 @@ class Executor(BaseExecutor):
         output_dict: dict[str, list[Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Looks into `base_directory` and copies the SavedModel to where TFX looks for it."""
+        """Looks into `base_directory` and copies the SavedModel to where TFX looks for it.
+
+        Args:
+          input_dict: Nothing.
+          output_dict: `model`.
+          exec_properties: `base_directory`.
+        """
         base = exec_properties["base_directory"]
         model = artifact_utils.get_single_instance(output_dict["model"])
         version = latest_version(base)

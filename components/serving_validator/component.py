@@ -37,6 +37,17 @@ class ServingValidator(BaseComponent):
       blessing: InfraBlessing as TFX's InfraValidator writes it, so that Pusher takes it as
         `infra_blessing`; beside the mark file `validation.json` (verdict, reasons, measurements)
         and `server.log`. Custom properties: `blessed`, `reasons`, `server`.
+
+    Example:
+
+    ```python
+    validator = ServingValidator(
+        model=selector.outputs["model"],
+        examples=example_gen.outputs["examples"],
+        config=ServingValidatorConfig(max_latency_p95_ms=2000),
+        code_fingerprint=code_fingerprint("tfx_captioner.components.serving_validator.executor"),
+    )
+    ```
     """
 
     SPEC_CLASS = ServingValidatorSpec

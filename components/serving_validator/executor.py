@@ -56,7 +56,7 @@ class Validation:
 
 
 class Executor(BaseExecutor):
-    """Serves the model on trial and asks it."""
+    """Serves the model on trial and probes it."""
 
     def Do(
         self,
@@ -64,7 +64,12 @@ class Executor(BaseExecutor):
         output_dict: dict[str, list[Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """See the component.
+        """Serves the model on trial, probes it, and writes what was found.
+
+        Args:
+          input_dict: `model` (SavedModel) and `examples` (raw Examples).
+          output_dict: `blessing`.
+          exec_properties: `config` (JSON of a ServingValidatorConfig).
 
         Raises:
           ValueError: The configuration limits nothing, or the split holds no images.
