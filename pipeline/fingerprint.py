@@ -37,8 +37,8 @@ class _RoomFinder(ModuleFinder):
 def code_fingerprint(*modules: str, root: Path = _ROOT) -> str:
     """Hash of modules and of all of this project's modules they import, also inside functions.
 
-    The syntax trees are hashed, so comments and layout do not count; so are the `templates/` beside
-    a module that is reached.
+    The syntax trees are hashed, so comments, docstrings and layout do not count; so are the
+    `templates/` beside a module that is reached.
 
     Args:
       modules: Dotted names, such as `models.trainer`.
@@ -59,7 +59,17 @@ def code_fingerprint(*modules: str, root: Path = _ROOT) -> str:
         if not source:
             continue
         path = Path(source)
-        digest.update(f"{name}\n{ast.dump(ast.parse(path.read_bytes()))}\n".encode())
+        digest.update(f"{name}\n{_code(path)}\n".encode())
         for template in sorted((path.parent / "templates").glob("*")):
             digest.update(template.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _code(path: Path) -> str:
+    """What a module does: its syntax tree without docstrings."""
+    tree = ast.parse(path.read_bytes())
+    for node in ast.walk(tree):
+        documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
+            del node.body[0]
+    return ast.dump(tree)

@@ -38,12 +38,15 @@ class Results:
 
 def write_examples(path: str, statistics: ImageStatistics) -> None:
     """Writes one Example per image: its row in the statistics, and the values of its slices."""
+    features = {
+        name: [value.encode() for value in values] for name, values in statistics.slices.items()
+    }
     with tf.io.TFRecordWriter(path, options="GZIP") as writer:
         for row in range(len(statistics.ids)):
             example = tf.train.Example()
             example.features.feature[ROW_KEY].int64_list.value.append(row)
-            for name, values in statistics.slices.items():
-                example.features.feature[name].bytes_list.value.append(values[row].encode())
+            for name, values in features.items():
+                example.features.feature[name].bytes_list.value.append(values[row])
             writer.write(example.SerializeToString())
 
 

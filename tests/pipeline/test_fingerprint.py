@@ -54,9 +54,9 @@ def test_an_edit_of_other_code_does_not_count(rooms: Path) -> None:
     assert fingerprint(rooms) == before
 
 
-def test_comments_and_layout_do_not_count(rooms: Path) -> None:
+def test_comments_docstrings_and_layout_do_not_count(rooms: Path) -> None:
     before = fingerprint(rooms)
-    (rooms / "models/deep.py").write_text("# why\nx = (\n    1\n)\n")
+    (rooms / "models/deep.py").write_text('"""Deep."""\n# why\nx = (\n    1\n)\n')
     assert fingerprint(rooms) == before
 
 
