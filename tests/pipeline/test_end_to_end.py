@@ -222,35 +222,38 @@ class Edit:
 
     Attributes:
       nodes: Nodes that run again; all others stay cached.
-      file: File of the code, within the package, to which a line is added.
-      line: The line.
+      files: Files of the code, within the package, each with a line that is added to it.
       settings: Settings that are changed.
     """
 
     nodes: set[str]
-    file: str = ""
-    line: str = "EDITED = True"
-    settings: tuple[str, str] | None = None
+    files: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
 
 
+CODE = "EDITED = True"
 EDITS = {
-    "a template of the report": Edit(
+    "a template and a chart of the report": Edit(
         {"EvaluationReport"},
-        "components/evaluation_report/templates/base.html.j2",
-        "<!-- edited -->",
+        {
+            "components/evaluation_report/templates/base.html.j2": "<!-- edited -->",
+            "components/evaluation_report/charts.py": CODE,
+        },
     ),
-    "a chart of the report": Edit({"EvaluationReport"}, "components/evaluation_report/charts.py"),
-    "a blessing rule": Edit(VERDICTS, settings=("evaluator.change_thresholds", "{bleu_1: -0.9}")),
-    "the code of the verdict": Edit(VERDICTS, "components/caption_evaluator/blessing.py"),
-    "a metric that is no reward": Edit(SCORES | {"ReferenceScorer"}, "metrics/rouge.py"),
+    "a rule of the blessing, and its code": Edit(
+        VERDICTS,
+        {"components/caption_evaluator/blessing.py": CODE},
+        {"evaluator.change_thresholds": "{bleu_1: -0.9}"},
+    ),
+    "a metric that is no reward": Edit(SCORES | {"ReferenceScorer"}, {"metrics/rouge.py": CODE}),
     "the decoding": Edit(
-        SCORES | of_each_model("Exporter", "CaptionGen"), settings=("decoding.beam_size", "2")
+        SCORES | of_each_model("Exporter", "CaptionGen"), settings={"decoding.beam_size": "2"}
     ),
     "a limit of the serving validator": Edit(
         {"ServingValidator", "Pusher"},
-        settings=("serving_validator.max_latency_p95_ms", "50000"),
+        settings={"serving_validator.max_latency_p95_ms": "50000"},
     ),
-    "the choice of the champion": Edit(DELIVERY, "components/model_selector/selection.py"),
+    "the choice of the champion": Edit(DELIVERY, {"components/model_selector/selection.py": CODE}),
 }
 
 
@@ -260,11 +263,10 @@ def test_an_edit_runs_again_what_depends_on_it_and_nothing_else(
 ) -> None:
     edit = EDITS[name]
     before = project.counts()
-    if edit.file:
-        path = project.code / PACKAGE / edit.file
-        path.write_text(f"{path.read_text()}\n{edit.line}\n")
-    if edit.settings:
-        project.settings |= [edit.settings]
+    for file, line in edit.files.items():
+        path = project.code / PACKAGE / file
+        path.write_text(f"{path.read_text()}\n{line}\n")
+    project.settings |= edit.settings
     output = project.run()
     again = {node for node, count in project.counts().items() if count > before[node]}
     assert again == edit.nodes

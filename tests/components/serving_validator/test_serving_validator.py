@@ -185,8 +185,11 @@ class OnlyCaptions(tf.Module):
 @pytest.mark.parametrize(
     ("names", "reason"),
     [
-        (["serving_default", "beams"], "signature `serving_default` gives caption, not caption, "),
-        (["beams"], "there is no signature `serving_default`, only beams"),
+        (
+            ["serving_default", "beams"],
+            "`serving_default` of .* must map image_bytes to caption, score. It maps .* to caption",
+        ),
+        (["beams"], "must have the signature `serving_default`. It has: beams"),
     ],
 )
 def test_a_model_of_another_form_is_told_in_words(
