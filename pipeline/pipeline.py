@@ -107,6 +107,7 @@ def create_pipeline(
         seed=config.evaluation.seed,
         code_fingerprint=_fingerprint("reference_scorer"),
     )
+    references.add_upstream_node(data["gate"])
     nodes: list[BaseNode] = [*data.values(), *featurizers.values(), references]
     candidates = {}
     for name in config.models:
