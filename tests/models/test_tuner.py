@@ -51,7 +51,9 @@ def _search(fn_args: SimpleNamespace) -> CaptionerTuner:
 
 
 def _trials(tuner: CaptionerTuner) -> list[tuple[dict[str, Any], float]]:
-    return [(trial.hyperparameters.values, trial.score) for trial in tuner.oracle.trials.values()]
+    # By id: a search that goes on finds its trials in the order in which the disk lists them.
+    trials = [trial for _, trial in sorted(tuner.oracle.trials.items())]
+    return [(trial.hyperparameters.values, trial.score) for trial in trials]
 
 
 def _artifact(kind: type[Artifact], uri: Path) -> list[Artifact]:
