@@ -17,12 +17,11 @@ from tfx_captioner.components.caption_evaluator.blessing import (
 from tfx_captioner.components.caption_evaluator.confidence import Intervals, resample
 from tfx_captioner.components.caption_evaluator.config import EvaluatorConfig
 from tfx_captioner.components.caption_evaluator.summary import EvaluationSummary
+from tfx_captioner.components.caption_evaluator.tfma_metrics import EXAMPLE_COUNT
 from tfx_captioner.components.caption_files import Generation
 from tfx_captioner.components.reference_scorer.summary import ReferencesSummary
 from tfx_captioner.components.scores import NEAREST, OVERALL, MetricValues, SliceScores
 from tfx_captioner.metrics.statistics import ImageStatistics
-
-_EXAMPLE_COUNT = "example_count"
 
 
 @dataclass(frozen=True)
@@ -64,9 +63,9 @@ def summarize(uri: str, evaluated: Evaluated) -> EvaluationSummary:
     comparable = evaluated.baseline.status is BaselineStatus.COMPARABLE
     results = evaluation.read_scores(uri, with_baseline=baseline is not None)
     scores = results.candidate
-    sizes = {name: int(values.pop(_EXAMPLE_COUNT)) for name, values in scores.items()}
+    sizes = {name: int(values.pop(EXAMPLE_COUNT)) for name, values in scores.items()}
     for values in results.baseline.values():
-        del values[_EXAMPLE_COUNT]
+        del values[EXAMPLE_COUNT]
     confidence = resample(
         evaluated.statistics, baseline if comparable else None, evaluated.config.bootstrap
     )

@@ -1,11 +1,11 @@
 """Caption metrics as TFMA metrics that add up per-image statistics.
 
 The captions are tokenised and counted before TFMA sees them (`components.caption_scorer`). An
-Example holds the number of an image, its row in the statistics, and the values of its slices; the
-one combiner gathers the rows of each slice, and every metric is a sum over them. TFMA's own `BLEU`
-and `ROUGE` cannot be used on tf.Examples: they take the characters of a reference for references,
-return tuples which thresholds cannot compare, and know no model name, so that a baseline overwrites
-the candidate.
+Example holds rows of the statistics, of images that are in the same slices, and the values of those
+slices; the one combiner gathers the rows of each slice, and every metric is a sum over them. TFMA's
+own `BLEU` and `ROUGE` cannot be used on tf.Examples: they take the characters of a reference for
+references, return tuples which thresholds cannot compare, and know no model name, so that a
+baseline overwrites the candidate.
 
 Values are plain floats, NaN where there was nothing to score.
 """
@@ -16,7 +16,7 @@ import functools
 import json
 import os
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -29,6 +29,8 @@ from tfx_captioner.metrics.statistics import ImageStatistics
 
 # Names of the two models in TFMA's configuration.
 CANDIDATE, BASELINE = "candidate", "baseline"
+# Number of images; TFMA's own metric of this name counts Examples.
+EXAMPLE_COUNT = "example_count"
 
 Metrics = dict[metric_types.MetricKey, Any]
 
@@ -62,14 +64,16 @@ class _RowsCombiner(beam.CombineFn):
     def add_input(
         self, accumulator: array[int], element: metric_types.StandardMetricInputs
     ) -> array[int]:
-        for _, row, _ in metric_util.to_label_prediction_example_weight(
+        for _, rows, _ in metric_util.to_label_prediction_example_weight(
             element,
             eval_config=self._eval_config,
             model_name=self._key.model_name,
             output_name=self._key.output_name,
+            flatten=False,
+            squeeze=False,
             allow_none=True,
         ):
-            accumulator.append(int(row.item()))
+            accumulator.extend(np.ravel(rows).astype(int).tolist())
         return accumulator
 
     def merge_accumulators(self, accumulators: Iterable[array[int]]) -> array[int]:
@@ -83,7 +87,7 @@ class _RowsCombiner(beam.CombineFn):
         rows = np.sort(np.array(accumulator, np.int64))
         statistics = _statistics(self._statistics)
         part = statistics.rows(rows) if len(rows) else statistics.select([])
-        return {self._key: part.corpus()}
+        return {self._key: {EXAMPLE_COUNT: len(rows), **part.corpus()}}
 
 
 def _create(
@@ -119,7 +123,7 @@ def _create(
 
 
 class CaptionMetric(metric_types.Metric):
-    """One of the scores of `metrics.statistics.ImageStatistics.corpus`.
+    """One of the scores of `metrics.statistics.ImageStatistics.corpus`, or `EXAMPLE_COUNT`.
 
     Example:
 
@@ -151,21 +155,19 @@ metric_types.register_metric(CaptionMetric)
 def metrics_specs(
     names: Sequence[str], statistics: str, baseline_statistics: str = ""
 ) -> list[config_pb2.MetricConfig]:
-    """`example_count` and caption metrics, for `tfma.MetricsSpec(metrics=...)`.
+    """The number of images and caption metrics, for `tfma.MetricsSpec(metrics=...)`.
 
     Args:
       names: Names of scores.
       statistics: File of per-image statistics of the candidate.
       baseline_statistics: File of those of the baseline; empty without one.
     """
-
-    def spec(class_name: str, module: str, options: Mapping[str, str]) -> config_pb2.MetricConfig:
-        return config_pb2.MetricConfig(
-            class_name=class_name, module=module, config=json.dumps(options)[1:-1]
-        )
-
     files = {"statistics": statistics, "baseline_statistics": baseline_statistics}
     return [
-        spec("ExampleCount", "", {"name": "example_count"}),
-        *(spec("CaptionMetric", __name__, {"name": name, **files}) for name in names),
+        config_pb2.MetricConfig(
+            class_name=CaptionMetric.__name__,
+            module=__name__,
+            config=json.dumps({"name": name, **files})[1:-1],
+        )
+        for name in (EXAMPLE_COUNT, *names)
     ]

@@ -176,7 +176,7 @@ def test_combiner_runs_in_beam_in_bundles(
 
     def check(outputs: list[dict]) -> None:
         (scores,) = outputs[0].values()
-        assert scores == statistics["candidate"].corpus()
+        assert scores == {"example_count": 4, **statistics["candidate"].corpus()}
 
     with beam.Pipeline() as pipeline:
         rows = pipeline | beam.Create([inputs(row) for row in (3, 1, 0, 2)])
