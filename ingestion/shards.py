@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 import posixpath
-import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -26,11 +25,11 @@ from tfx_captioner.ingestion.leaks import Appearance
 from tfx_captioner.ingestion.pictures import Picture, UnusablePictureError, prepare_picture
 from tfx_captioner.ingestion.plan import PlannedImage, Shard, read_plan
 from tfx_captioner.ingestion.reasons import Reason
+from tfx_captioner.progress import ProgressLog
 
 # Reading and decoding leave the interpreter lock alone; this many images are in memory at once.
 _THREADS, _BATCH = 4, 16
 
-_SECONDS_BETWEEN_REPORTS = 5.0
 
 _log = logging.getLogger("captioner.ingestion")
 
@@ -133,17 +132,12 @@ class WriteShard(beam.DoFn):
     def _read_images(self, shard: Shard) -> Iterator[tuple[PlannedImage, Picture | Rejection]]:
         """Images of a shard, in order, each with its picture or its rejection."""
         total = sum(1 for _ in read_plan(shard))
-        plan, done = read_plan(shard), 0
-        started = reported = time.monotonic()
+        plan = read_plan(shard)
+        progress = ProgressLog(_log, shard.name, "images", total)
         with ThreadPoolExecutor(_THREADS) as pool:
             while batch := list(islice(plan, _BATCH)):
                 yield from zip(batch, pool.map(self._read_image, batch), strict=True)
-                done += len(batch)
-                now = time.monotonic()
-                if now - reported > _SECONDS_BETWEEN_REPORTS:
-                    reported = now
-                    rate = done / (now - started)
-                    _log.info("%s: %d/%d images, %.0f/s", shard.name, done, total, rate)
+                progress.add(len(batch))
 
     def _read_image(self, image: PlannedImage) -> Picture | Rejection:
         try:
