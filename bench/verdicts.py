@@ -93,7 +93,9 @@ def main() -> None:
         for name, how in CAPTIONERS.items():
             uri, pages = nodes.evaluate(name, erring(said, *how), config, baseline)
             verdict = read_summary(uri).verdict
-            console.print(f"{name}: {'blessed' if verdict.blessed else 'not blessed'}, {pages}")
+            console.print(f"{name}: {'blessed' if verdict.blessed else 'not blessed'}")
+            if arguments.out:
+                console.print(f"  {pages}", soft_wrap=True, markup=False)
             for reason in verdict.reasons:
                 console.print(f"  {reason.text}", soft_wrap=True, markup=False)
 

@@ -57,9 +57,10 @@ class Executor(BaseExecutor):
         uri = artifact_utils.get_single_uri(input_dict["references"])
         references = read_tokenized_references(uri)
         summary = read_references_summary(uri)
-        yardstick = [
+        with_meteor = "meteor" not in summary.unavailable
+        scored_with = [
             exec_properties["code_fingerprint"].encode(),
-            b"METEOR" if "meteor" not in summary.unavailable else b"",
+            b"METEOR" if with_meteor else b"",
             read_bytes(uri, TOKENIZED_FILE),
         ]
         for captions_key, key in (
@@ -77,7 +78,7 @@ class Executor(BaseExecutor):
             fileio.makedirs(output.uri)
             if not generation.has_captions:
                 continue
-            scored_by = _hash([*yardstick, read_bytes(captions.uri, CAPTIONS_FILE)])
+            scored_by = _hash([*scored_with, read_bytes(captions.uri, CAPTIONS_FILE)])
             output.set_string_custom_property(SCORED_BY, scored_by)
             output.set_string_custom_property(SPLIT_FINGERPRINT, generation.split_fingerprint)
             if captions.has_custom_property(MODEL_ID):
@@ -86,7 +87,7 @@ class Executor(BaseExecutor):
                     MODEL_ID, int(captions.get_custom_property(MODEL_ID))
                 )
             earlier = input_dict.get("earlier_statistics", []) if key != "statistics" else []
-            _count(captions, output, references, earlier, b"METEOR" in yardstick)
+            _count(captions, output, references, earlier, with_meteor)
 
 
 def _count(
