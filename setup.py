@@ -18,6 +18,7 @@ PIPELINE = [
     f"tensorflow==2.16.2; {LANE_PY310}",
     f"tensorflow==2.21.0; {LANE_PY311}",
     "apache-beam",
+    "filelock>=4.1",
     "dill",  # tensorflow-transform 1.16 imports it without declaring it
     "jinja2>=3.1",  # the evaluation's report
     "keras>=3.12",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from tfx_captioner.ingestion.publish import Staging
 from tfx_captioner.ingestion.readers.registry import choose_reader
 from tfx_captioner.ingestion.shards import ShardReport, WriteShard
 from tfx_captioner.ingestion.summary import rejected_lines, summarise
+from tfx_captioner.locking import LockedError, locked
 
 REJECTED = "rejected.jsonl"
 
@@ -65,9 +67,30 @@ def ingest(
       What was written and what was set aside.
 
     Raises:
-      IngestError: The data set or `out` cannot be used.
+      IngestError: The data set or `out` cannot be used, or another ingestion writes to `out`.
     """
     source, out = files.absolute(source), files.absolute(out)
+    with _alone(out):
+        return _ingest(source, out, config, beam_pipeline_args)
+
+
+@contextlib.contextmanager
+def _alone(out: str) -> Iterator[None]:
+    """Keeps other ingestions from `out`; an object store knows no locks."""
+    if "://" in out:
+        yield
+        return
+    folder = Path(out)
+    try:
+        with locked(folder.with_name(f".{folder.name}.lock"), f"The folder {out}"):
+            yield
+    except LockedError as error:
+        raise IngestError(str(error)) from error
+
+
+def _ingest(
+    source: str, out: str, config: IngestConfig, beam_pipeline_args: Sequence[str]
+) -> DatasetInfo:
     previous = _previous_result(out)
     reader = choose_reader(source, config.format, config.columns)
     annotations = reader.read(source, config)

@@ -23,6 +23,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tfx_captioner.pipeline.beam_arguments import runs_elsewhere
+
 MODULE = "tfx_captioner.kubeflow.entrypoint"
 TFX_EXECUTOR = "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor"
 TFX_DRIVER = "tfx.orchestration.kubeflow.v2.file_based_example_gen.driver"
@@ -36,7 +38,6 @@ DRIVER_FLAG = "--run_example_gen_driver"
 # mounts those of Google. Another root stands in for the container's file system where there is
 # no container.
 MOUNTS = {"gs://": "gcs", "s3://": "s3", "minio://": "minio"}
-LOCAL_RUNNERS = ("DirectRunner", "FnApiRunner", "PrismRunner")
 MOUNT_ROOT_VARIABLE = "CAPTIONER_MOUNT_ROOT"
 
 
@@ -78,16 +79,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if root is not None and not status:
         _restore_uris(output_file, root)
     return status
-
-
-def runs_elsewhere(beam_arguments: Sequence[str]) -> bool:
-    """Whether Beam's workers are on other machines.
-
-    Args:
-      beam_arguments: Beam's flags; of several runners the last counts.
-    """
-    runners = [flag for flag in beam_arguments if flag.startswith("--runner=")]
-    return bool(runners) and runners[-1].removeprefix("--runner=") not in LOCAL_RUNNERS
 
 
 def prepare(

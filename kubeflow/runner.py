@@ -29,6 +29,7 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx_captioner.kubeflow import entrypoint
 from tfx_captioner.kubeflow.config import KubeflowConfig, load_settings, match_nodes
 from tfx_captioner.kubeflow.spec import Spec, adapt, check_importable, platform_spec
+from tfx_captioner.pipeline.beam_arguments import runs_elsewhere
 from tfx_captioner.pipeline.configs import PipelineConfig, load_config
 from tfx_captioner.pipeline.errors import UserError
 from tfx_captioner.pipeline.pipeline import Locations, Previous, create_pipeline
@@ -147,7 +148,7 @@ def _set_beam_arguments(pipeline: Pipeline, settings: KubeflowConfig) -> None:
     }
     matched = match_nodes(settings.beam_pipeline_args, beam_nodes, "beam_pipeline_args")
     for node_id, arguments in matched.items():
-        if entrypoint.runs_elsewhere(arguments) and not settings.pipeline_root.startswith("gs://"):
+        if runs_elsewhere(arguments) and not settings.pipeline_root.startswith("gs://"):
             raise UserError(
                 f"`beam_pipeline_args` of {node_id} names a runner on other machines, which read "
                 f"artifacts from gs:// alone. Received a `pipeline_root` of "

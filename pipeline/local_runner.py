@@ -11,9 +11,12 @@ The `tfx` command line hands no settings through, so two environment variables d
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
 import os
 import shlex
+import sqlite3
 import time
 import traceback
 from dataclasses import dataclass
@@ -22,6 +25,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tfx_captioner.locking import LockedError, locked
+from tfx_captioner.pipeline import metadata_file
+from tfx_captioner.pipeline.beam_arguments import without_package
 from tfx_captioner.pipeline.configs import PipelineConfig, load_config
 from tfx_captioner.pipeline.errors import RunFailedError, UserError
 from tfx_captioner.pipeline.progress import NodeRun, RunMonitor, quiet
@@ -73,6 +79,11 @@ class RunFolders:
         """One log file per run."""
         return self.root / "logs"
 
+    @property
+    def lock(self) -> Path:
+        """Held by the run that is going on."""
+        return self.root / ".lock"
+
 
 def run(config: PipelineConfig) -> tuple[list[NodeRun], Path]:
     """Prepares the data and runs the whole pipeline, showing progress.
@@ -84,10 +95,21 @@ def run(config: PipelineConfig) -> tuple[list[NodeRun], Path]:
       How each node went, and the log file.
 
     Raises:
-      UserError: The data cannot be used.
+      UserError: The data, or the run's folder, cannot be used, or another run is using it.
       RunFailedError: A node raised; the traceback is in the log file.
     """
     folders = RunFolders(config.root)
+    try:
+        with locked(folders.lock, f"The run root {folders.root}"):
+            return _run_alone(config, folders)
+    except LockedError as error:
+        raise UserError(str(error)) from error
+    except OSError as error:
+        raise UserError(f"The run root {folders.root} cannot be written: {error}") from error
+
+
+def _run_alone(config: PipelineConfig, folders: RunFolders) -> tuple[list[NodeRun], Path]:
+    """A run whose root no other run writes to."""
     log = folders.logs / time.strftime("run-%Y%m%d-%H%M%S.log")
     with quiet(log) as console:
         console.print(f"Log of this run: {shown(log)}", style="dim")
@@ -96,15 +118,30 @@ def run(config: PipelineConfig) -> tuple[list[NodeRun], Path]:
             _check_source(config)
             _prepare_weights(config, console)
             _prepare_data(config, folders, console)
+            for line in metadata_file.recover(folders.metadata, folders.artifacts):
+                console.print(f"    {line}", markup=False, style="yellow")
             try:
                 _run_graph(config, folders)
             except Exception as error:  # whatever a node raises; nothing of it is lost
-                traceback.print_exc()
+                with contextlib.suppress(OSError):  # the disk of the log may be what is full
+                    traceback.print_exc()
                 raise RunFailedError(
                     f"{monitor.node} failed: {error}\n"
                     f"Finished nodes are kept; the traceback is in {shown(log)}."
                 ) from error
+            finally:
+                _back_up_metadata(folders, console)
     return monitor.finished, log
+
+
+def _back_up_metadata(folders: RunFolders, console: Console) -> None:
+    """Keeps what is known by now; that it cannot be kept costs no run."""
+    if not folders.metadata.exists():
+        return
+    try:
+        metadata_file.back_up(folders.metadata)
+    except (OSError, sqlite3.Error) as error:
+        console.print(f"    no backup of {folders.metadata}: {error}", markup=False, style="yellow")
 
 
 def _check_source(config: PipelineConfig) -> None:
@@ -195,6 +232,9 @@ def _run_graph(config: PipelineConfig, folders: RunFolders) -> None:
         checkpoints=str(folders.checkpoints),
     )
     metadata = tfx.orchestration.metadata.sqlite_metadata_connection_config(str(folders.metadata))
+    config = dataclasses.replace(
+        config, beam_pipeline_args=without_package(config.beam_pipeline_args)
+    )
     tfx.orchestration.LocalDagRunner().run(create_pipeline(config, locations, metadata))
 
 

@@ -65,7 +65,8 @@ def quiet(log: Path) -> Iterator[Console]:
             yield Console(file=screen, soft_wrap=True, highlight=False)
         finally:
             # Under a test's capture, sys.stdout may be no real file.
-            with contextlib.suppress(io.UnsupportedOperation):
+            # What is left of the log may find a full disk.
+            with contextlib.suppress(io.UnsupportedOperation, OSError):
                 sys.stdout.flush()
             for number, original in kept.items():
                 os.dup2(original, number)

@@ -9,6 +9,7 @@ from pathlib import Path
 from ml_metadata import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
+from tfx_captioner.pipeline import metadata_file
 from tfx_captioner.pipeline.errors import UserError
 
 RAN, CACHED, FAILED, UNFINISHED = "ran", "cached", "failed", "unfinished"
@@ -69,10 +70,11 @@ def open_store(database: Path) -> MetadataStore:
     """Opens the SQLite metadata store of a run root.
 
     Raises:
-      UserError: There is none.
+      UserError: There is none, or it is damaged or locked.
     """
-    if not database.is_file():
+    if not database.exists():
         raise UserError(f"No run was found: {database} does not exist. `captioner run` makes one.")
+    metadata_file.check(database)
     config = mlmd.ConnectionConfig()
     config.sqlite.filename_uri = str(database)
     config.sqlite.connection_mode = mlmd.SqliteMetadataSourceConfig.READONLY

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tfx_captioner.kubeflow.entrypoint import prepare, runs_elsewhere, to_path, to_uri
+from tfx_captioner.kubeflow.entrypoint import prepare, to_path, to_uri
 
 EXAMPLES = {"instanceSchema": "title: tfx.Examples"}
 
@@ -54,15 +54,3 @@ def test_workers_elsewhere_get_uris() -> None:
     artifact = prepared["inputs"]["artifacts"]["examples"]["artifacts"][0]
     assert artifact == {"uri": "gs://bucket/examples", "type": EXAMPLES}
     assert prepared["outputs"] == invocation["outputs"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        ([], False),
-        (["--runner=FnApiRunner", "--direct_num_workers=1"], False),
-        (["--runner=DirectRunner", "--runner=DataflowRunner"], True),
-    ],
-)
-def test_the_last_runner_counts(arguments: list[str], expected: bool) -> None:
-    assert runs_elsewhere(arguments) is expected

@@ -1,12 +1,15 @@
 """What a local run checks and prepares before its first node."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.ingestion import datasets
+from tfx_captioner.locking import locked
 from tfx_captioner.pipeline import local_runner
-from tfx_captioner.pipeline.configs import load_config
+from tfx_captioner.pipeline.configs import PipelineConfig, load_config
 from tfx_captioner.pipeline.errors import UserError
 
 
@@ -55,3 +58,42 @@ def test_the_schema_of_a_run_has_a_path_of_its_own_content(tmp_path: Path) -> No
     assert first == local_runner._keep_schema(folders)
     assert first.read_text().startswith("# What a raw example must look like")
     assert [path.name for path in first.parent.iterdir()] == ["schema.pbtxt"]
+
+
+def _config(root: Path) -> PipelineConfig:
+    return load_config("sample", values={"run_root": str(root)})
+
+
+def test_a_root_in_use_is_left_alone(tmp_path: Path) -> None:
+    message = f"The run root {tmp_path} is held by process "
+    with (
+        locked(local_runner.RunFolders(tmp_path).lock, "The run root"),
+        pytest.raises(UserError, match=message),
+    ):
+        local_runner.run(_config(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == []
+
+
+def test_a_root_that_is_a_file_is_said_to_be(tmp_path: Path) -> None:
+    (tmp_path / "run").touch()
+    with pytest.raises(UserError, match=rf"run root {tmp_path}/run cannot be written: .*exists"):
+        local_runner.run(_config(tmp_path / "run"))
+
+
+@pytest.mark.skipif(
+    subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode != 0,
+    reason="needs the right to mount: root is not stopped by the modes of files",
+)
+def test_a_root_that_is_read_only_is_said_to_be(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    script = (
+        f"mount --bind {tmp_path}/run {tmp_path}/run && mount -o remount,ro,bind {tmp_path}/run && "
+        f"exec {sys.executable} -m tfx_captioner.pipeline.cli run --run-root {tmp_path}/run"
+    )
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert f"captioner: The run root {tmp_path}/run cannot be written: " in done.stderr
+    assert "Read-only file system" in done.stderr
+    assert "Traceback" not in done.stderr
