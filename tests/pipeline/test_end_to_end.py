@@ -7,6 +7,7 @@ code, so that it can be edited.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tfx_captioner.pipeline.local_runner import RunFolders
@@ -27,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "tfx_captioner"
 MODELS = ("cnn_lstm", "resnet_gru")
 NAME = "sample"
+MARK = "CAPTIONER_TEST_RUN"  # variable by which processes of a run are told
 RESOLVERS = {"PreviousStatistics", *(f"Baseline.{model}" for model in MODELS)}
 # Settings that make a run as short as it can be and still walk every road.
 TINY = {
@@ -56,7 +59,7 @@ class Project:
     settings: dict[str, str] = field(default_factory=dict)
 
     def start(self, command: Sequence[str]) -> subprocess.Popen[str]:
-        environment = os.environ | {"PYTHONPATH": str(self.code)}
+        environment = os.environ | {"PYTHONPATH": str(self.code), MARK: str(self.folders.root)}
         return subprocess.Popen(
             [*command],
             cwd=self.code,
@@ -78,6 +81,15 @@ class Project:
         output, _ = process.communicate(timeout=600)
         assert process.returncode == 0, output
         return output
+
+    def processes(self) -> list[list[str]]:
+        """Command lines of all processes that a run has started and that live."""
+        lines = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get(MARK) == str(self.folders.root):
+                    lines.append(process.cmdline())
+        return lines
 
     def counts(self) -> dict[str, int]:
         """Executions that were not cached, by node, resolvers left out: they always run."""
@@ -298,7 +310,10 @@ def test_a_killed_run_goes_on_where_it_was(project: Project, first_run: str) -> 
     assert killed["Trainer.cnn_lstm"] == before["Trainer.cnn_lstm"] + 1
     assert killed["Trainer.resnet_gru"] == before["Trainer.resnet_gru"]
 
-    time.sleep(1)  # the killed process's children give up their files
+    deadline = time.monotonic() + 30  # the kernel ends children a moment later
+    while left := project.processes():
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
     output = project.run()
     after = project.counts()
     assert after["Trainer.cnn_lstm"] == killed["Trainer.cnn_lstm"]

@@ -1,5 +1,6 @@
 """What a local run checks and prepares before its first node."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -97,3 +98,21 @@ def test_a_root_that_is_read_only_is_said_to_be(tmp_path: Path) -> None:
     assert f"captioner: The run root {tmp_path}/run cannot be written: " in done.stderr
     assert "Read-only file system" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow(reason="starts the command line and waits for its imports")
+def test_ctrl_c_ends_a_run_and_gives_its_lock_back(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tfx_captioner.pipeline.cli", "run", "--run-root", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    assert any("▸ Data" in line for line in process.stdout)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "captioner: interrupted"
+    assert "Traceback" not in errors
+    assert not local_runner.RunFolders(tmp_path).lock.exists()
