@@ -198,7 +198,8 @@ def main() -> None:
         (corpus / f"seed{index}").write_bytes(seed)
     options = [
         f"-max_total_time={arguments.seconds}", f"-artifact_prefix={corpus}/",
-        "-print_final_stats=1", "-rss_limit_mb=6000", "-timeout=60", "-max_len=20000", "-verbosity=0",
+        "-print_final_stats=1", "-rss_limit_mb=6000", "-timeout=60", "-max_len=20000",
+        "-verbosity=0",
     ]  # fmt: skip
     atheris.Setup([sys.argv[0], *options, str(corpus)], target)
     atheris.Fuzz()
