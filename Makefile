@@ -12,13 +12,20 @@ TESTS ?=
 # Processes of `make test`; each may take 4 GiB.
 JOBS ?= 2
 
+# What people type reaches the shell as environment variables, since text in a recipe would be read
+# by make and by the shell: an apostrophe or a `$` in the name of a folder is part of the name.
+export CAPTIONER_MAKE_PRESET := $(value PRESET)
+export CAPTIONER_MAKE_DATA := $(value DATA)
+export CAPTIONER_MAKE_SET := $(value SET)
+unexport PRESET DATA SET
+
 UV := scripts/uv
 RUN := $(UV) run --quiet --no-sync
 # What the pipeline needs, and what the tests need besides.
 PIPELINE_EXTRAS := --extra pipeline --extra lite2 --extra coco --extra client --extra server
 TEST_EXTRAS := --all-extras --group dev
 
-.PHONY: help pipeline test lint format bench serve clean setup setup-dev
+.PHONY: help pipeline test lint format bench audit outdated serve clean setup setup-dev
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -30,7 +37,11 @@ setup-dev:
 	@$(UV) sync --frozen $(TEST_EXTRAS)
 
 pipeline: setup  ## Set up and run the whole pipeline (PRESET=, DATA=, SET=)
-	@$(RUN) captioner run $(PRESET) $(if $(DATA),--data '$(DATA)') $(foreach pair,$(SET),--set '$(pair)')
+	@arguments=($${CAPTIONER_MAKE_PRESET:+"$$CAPTIONER_MAKE_PRESET"}); \
+	if [ -n "$$CAPTIONER_MAKE_DATA" ]; then arguments+=(--data "$$CAPTIONER_MAKE_DATA"); fi; \
+	read -r -d '' -a pairs <<<"$$CAPTIONER_MAKE_SET" || true; \
+	for pair in "$${pairs[@]}"; do arguments+=(--set "$$pair"); done; \
+	$(RUN) captioner run "$${arguments[@]}"
 
 test: setup-dev  ## Set up and run the tests (TESTS=)
 	@$(RUN) pytest $(or $(TESTS),-n $(JOBS) --dist loadfile --no-loadscope-reorder)
@@ -50,6 +61,13 @@ bench: setup-dev  ## Run the quick benchmarks, each against its baseline
 	  module=bench.$$(basename $$script .py); echo "== $$module"; \
 	  $(RUN) python -m $$module || exit 1; \
 	done
+
+audit:  ## Ask the OSV database about every package of the lock file
+	@scripts/audit
+
+outdated:  ## List what is locked behind its newest release; SECURITY.md says why
+	@set -o pipefail; $(UV) tree --frozen --universal --all-groups --depth 1 --outdated --quiet \
+	  | sed -nE 's/^[^a-z]*([^ ]+) v([^ ]+) .*\(latest: v(.*)\)$$/\1 \2 < \3/p' | sort -u
 
 serve:  ## Serve what was pushed last
 	@$(RUN) captioner serve

@@ -16,8 +16,9 @@ import apache_beam as beam
 import tensorflow as tf
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
+from tfx_captioner.checksums import Damage, find_damage, write_checksums
 from tfx_captioner.ingestion import files
-from tfx_captioner.ingestion.annotations import Annotations
+from tfx_captioner.ingestion.annotations import SPLITS, Annotations
 from tfx_captioner.ingestion.changes import (
     describe_changes,
     images_of,
@@ -37,6 +38,7 @@ from tfx_captioner.ingestion.summary import rejected_lines, summarise
 from tfx_captioner.locking import LockedError, locked
 
 REJECTED = "rejected.jsonl"
+_EXAMPLES = 5  # of unknown files, in errors
 
 # What the result was made from. It is no part of dataset.json, since it holds times of files, and
 # a copy of a data set is the same data set.
@@ -54,8 +56,9 @@ def ingest(
 ) -> DatasetInfo:
     """Writes a data set as TFRecords: `train/`, `val/`, `test/`, `dataset.json`, `rejected.jsonl`.
 
-    The same input gives the same bytes. Nothing is written where the same result already lies,
-    since TFX's cache goes by the times of files; and `out` appears whole or not at all.
+    The same input gives the same bytes. Nothing is written where the same result already lies, by
+    the checksums of its files, since TFX's cache goes by the times of files; and `out` appears
+    whole or not at all.
 
     Args:
       source: Folder of the data set; any path that TensorFlow and Beam's workers can read.
@@ -92,11 +95,12 @@ def _ingest(
     source: str, out: str, config: IngestConfig, beam_pipeline_args: Sequence[str]
 ) -> DatasetInfo:
     previous = _previous_result(out)
+    damage = _damage_of(out) if previous else Damage()
     reader = choose_reader(source, config.format, config.columns)
     annotations = reader.read(source, config)
     inventory = Inventory.take(source, annotations)
     inputs = _inputs(inventory, config)
-    if previous and _read_inputs(out) == inputs:
+    if previous and not damage.broken and _read_inputs(out) == inputs:
         _log.info("%s is up to date", out)
         return previous
     selected = select_images(inventory)
@@ -117,12 +121,15 @@ def _ingest(
         reports = [ShardReport.read(shard.report) for shard in shards]
         tf.io.gfile.rmtree(work)
         info = summarise(reader.name, inventory, reports, config)
-        unchanged = previous is not None and previous.holds_same_records(info)
+        unchanged = previous is not None and not damage.broken and previous.holds_same_records(info)
         images, earlier = images_of(reports), read_images(out) if previous else None
         target = out if unchanged else staging.folder
         write_images(target, images)
         _write_summary(target, info, annotations, inputs)
         if not unchanged:
+            records = [shard.records[len(staging.folder) + 1 :] for shard in shards]
+            digests = (report.sha256 for report in reports)
+            write_checksums(staging.folder, dict(zip(records, digests, strict=True)))
             staging.publish(last=DATASET)
     if earlier is not None:
         _log.info("since the earlier result in %s: %s", out, describe_changes(earlier, images))
@@ -144,6 +151,27 @@ def _previous_result(out: str) -> DatasetInfo | None:
     return DatasetInfo.read(out)
 
 
+def _damage_of(out: str) -> Damage:
+    """What an earlier result has lost since it was written.
+
+    Raises:
+      IngestError: There are files that the pipeline would read as records, and that may be the
+        user's only copies.
+    """
+    damage = find_damage(out, SPLITS)
+    if damage.unknown:
+        raise IngestError(
+            f"{out} holds files that no ingestion wrote: {', '.join(damage.unknown[:_EXAMPLES])} "
+            f"({len(damage.unknown)} in all). The pipeline would read them as records. Move them "
+            "away, or name another folder to write."
+        )
+    for path, problem in damage.broken.items():
+        _log.warning(
+            "%s is damaged: %s. The data set is written again.", files.join(out, path), problem
+        )
+    return damage
+
+
 def _inputs(inventory: Inventory, config: IngestConfig) -> dict[str, Any]:
     """All that the result depends on, as far as can be told without reading an image."""
     source = inventory.source
@@ -162,7 +190,10 @@ def _inputs(inventory: Inventory, config: IngestConfig) -> dict[str, Any]:
 
 def _read_inputs(out: str) -> dict[str, Any] | None:
     path = files.join(out, _INPUTS)
-    return json.loads(files.read_bytes(path)) if files.exists(path) else None
+    try:
+        return json.loads(files.read_bytes(path)) if files.exists(path) else None
+    except ValueError:  # damaged, so nothing is known of the inputs
+        return None
 
 
 def _write_records(

@@ -18,6 +18,7 @@ from itertools import islice
 import apache_beam as beam
 import tensorflow as tf
 
+from tfx_captioner.checksums import sha256_of
 from tfx_captioner.ingestion import files
 from tfx_captioner.ingestion.annotations import Rejection
 from tfx_captioner.ingestion.config import IngestConfig
@@ -40,6 +41,7 @@ class ShardReport:
 
     Attributes:
       split: The shard's split.
+      sha256: SHA-256 of its TFRecord file.
       digests: SHA-256 of each serialized Example, by image id.
       appearances: What tells whether two pictures look alike, by image id.
       captions_per_image: How many images have how many captions.
@@ -48,6 +50,7 @@ class ShardReport:
     """
 
     split: str
+    sha256: str = ""
     digests: dict[str, str] = field(default_factory=dict)
     appearances: dict[str, Appearance] = field(default_factory=dict)
     captions_per_image: dict[int, int] = field(default_factory=dict)
@@ -116,6 +119,7 @@ class WriteShard(beam.DoFn):
                 sources[name] += 1
         report.captions_per_image = dict(counts)
         report.sources = dict(sources)
+        report.sha256 = sha256_of(partial)
         tf.io.gfile.makedirs(posixpath.dirname(shard.records))
         tf.io.gfile.rename(partial, shard.records, overwrite=True)
         report.write(shard.report)

