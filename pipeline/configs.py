@@ -193,6 +193,24 @@ class PipelineConfig:
         return names[0] if names else ""
 
 
+def check_no_wildcards(path: str, setting: str) -> None:
+    """Refuses a path that TFX and Beam would read as a pattern, and find nothing by it.
+
+    Args:
+      path: Folder that a run writes to or reads from.
+      setting: What it is set by.
+
+    Raises:
+      UserError: There are wildcards in it.
+    """
+    wildcards = sorted(set("*?[]") & set(path))
+    if wildcards:
+        raise UserError(
+            f"{setting} must not contain `*`, `?`, `[` or `]`: TFX and Beam read the paths of a "
+            f"run as patterns of file names. Received: {path}, with {' and '.join(wildcards)}."
+        )
+
+
 def preset_names() -> list[str]:
     """Names of the presets that come with the package."""
     return typed_yaml.names(PRESETS)

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tfx_captioner.pipeline.configs import PipelineConfig, load_config
+from tfx_captioner.pipeline.configs import PipelineConfig, check_no_wildcards, load_config
 from tfx_captioner.pipeline.errors import RunFailedError, UserError
 from tfx_captioner.pipeline.progress import NodeRun, RunMonitor, quiet
 
@@ -84,9 +84,10 @@ def run(config: PipelineConfig) -> tuple[list[NodeRun], Path]:
       How each node went, and the log file.
 
     Raises:
-      UserError: The data cannot be used.
+      UserError: The run root or the data cannot be used.
       RunFailedError: A node raised; the traceback is in the log file.
     """
+    check_no_wildcards(str(config.root), "The path of `run_root`, which --run-root sets,")
     folders = RunFolders(config.root)
     log = folders.logs / time.strftime("run-%Y%m%d-%H%M%S.log")
     with quiet(log) as console:

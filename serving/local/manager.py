@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from tensorflow_serving.config import model_server_config_pb2 as config_pb2
 
 from tfx_captioner.serving.local.model_config import check_models
 from tfx_captioner.serving.local.servable import Servable
-from tfx_captioner.serving.local.signatures import interface
 from tfx_captioner.serving.local.status import (
     Code,
     StatusError,
@@ -33,6 +32,8 @@ from tfx_captioner.serving.local.storage import (
     VersionDirectory,
     select_versions,
 )
+from tfx_captioner.serving.saved_model import broken_promises
+from tfx_captioner.serving.versions import damage
 
 _LOG = logging.getLogger("captioner.serving")
 
@@ -243,45 +244,68 @@ class ModelManager:
                 known.directory = VersionDirectory(Path(config.base_path))
                 known.directory.look()
             known.config = config
+            for number in config.version_labels.values():
+                if number in known.versions and known.versions[number].error:
+                    del known.versions[number]  # It is asked for: it is tried again.
 
     def _reconcile_all(self) -> None:
         with self._lock:
             models = dict(self._models)
         for name, model in models.items():
             found = model.directory.look()
-            wanted = select_versions(model.config.model_version_policy, found)
-            for number in sorted(wanted, reverse=True):
-                path, fingerprint = found[number]
-                self._ensure_loaded(name, model, number, path, fingerprint)
+            wanted = self._load_wanted(name, model, found)
             with self._lock:
                 available = set(model.available())
-                # A version that does not load takes no place from one that answers, so that there
-                # is still the one to go back to.
-                kept = select_versions(model.config.model_version_policy, available & set(found))
                 if available & wanted:  # never let go of the last one that answers
-                    self._unload(model, available - wanted - kept)
+                    self._unload(model, available - wanted)
+                _forget_ended(model, found)
 
-    def _ensure_loaded(
+    def _load_wanted(
+        self, name: str, model: _Model, found: Mapping[int, tuple[Path, Fingerprint]]
+    ) -> set[int]:
+        """Loads what the policy wants of the versions that can be served.
+
+        One that cannot takes no place from another, so that there is one to go back to.
+        """
+        while True:
+            with self._lock:
+                usable = {
+                    number
+                    for number, (_, fingerprint) in found.items()
+                    if not _has_failed(model.versions.get(number), fingerprint)
+                }
+                available = set(model.available())
+            wanted = select_versions(model.config.model_version_policy, usable)
+            if wanted <= available:
+                return wanted
+            chosen = set(model.config.version_labels.values())
+            # What a label names first, then upwards: what is newer is held against what is known.
+            number = min(wanted - available, key=lambda number: (number not in chosen, number))
+            self._load_version(name, model, number, *found[number])
+
+    def _load_version(
         self, name: str, model: _Model, number: int, path: Path, fingerprint: Fingerprint
     ) -> None:
+        version = _Version(number, state=State.LOADING, fingerprint=fingerprint)
         with self._lock:
-            known = model.versions.get(number)
-            if known and known.state == State.AVAILABLE:
-                return
-            if known and known.error and known.fingerprint == fingerprint:
-                return  # It failed, and nothing about it has changed.
-            version = _Version(number, state=State.LOADING, fingerprint=fingerprint)
             model.versions[number] = version
         _LOG.info("loading %s version %d from %s", name, number, path)
         try:
+            problems = damage(str(path))
+            if problems:
+                raise StatusError(Code.DATA_LOSS, "; ".join(problems))
             servable = self._load(path)
+            try:
+                _check_promises(model, number, servable)
+            except StatusError:
+                servable.close()
+                raise
         except StatusError as error:
-            _LOG.error("%s version %d does not load: %s", name, number, error.message)
+            _LOG.error("%s version %d is not served: %s", name, number, error.message)
             with self._lock:
                 version.state, version.error = State.END, error
             return
         with self._lock:
-            _warn_of_another_signature(model, number, servable)
             version.servable, version.state = servable, State.AVAILABLE
         _LOG.info("%s version %d is available", name, number)
 
@@ -291,9 +315,6 @@ class ModelManager:
             version.state = State.UNLOADING
             version.close_if_idle()
             _LOG.info("%s version %d is unloaded", model.config.name, number)
-        ended = [n for n, version in sorted(model.versions.items()) if version.state == State.END]
-        for number in ended[:-_MAX_ENDED]:
-            del model.versions[number]
 
     def _release(self, version: _Version) -> None:
         with self._lock:
@@ -324,21 +345,41 @@ class ModelManager:
             self._models[config.name].labels = dict(config.version_labels)
 
 
-def _warn_of_another_signature(model: _Model, number: int, servable: Servable) -> None:
-    """Says so when clients of the newest version will meet another signature.
+def _has_failed(version: _Version | None, fingerprint: Fingerprint) -> bool:
+    """Whether a version could not be served, and nothing about it has changed."""
+    return version is not None and bool(version.error) and version.fingerprint == fingerprint
 
-    TF Serving serves such a version, and so does this server: to keep it from being pushed is the
-    ServingValidator's task, and the label `stable` keeps clients on the version they know.
+
+def _forget_ended(model: _Model, found: Collection[int]) -> None:
+    """Keeps the status bounded; what failed and is still there must not be tried again."""
+    ended = [
+        number
+        for number, version in sorted(model.versions.items())
+        if version.state == State.END and not (version.error and number in found)
+    ]
+    for number in ended[:-_MAX_ENDED]:
+        del model.versions[number]
+
+
+def _check_promises(model: _Model, number: int, servable: Servable) -> None:
+    """Refuses a version in which clients of the one before it would miss something.
+
+    TF Serving serves such a version, and so does this server when a label names it: then somebody
+    chose it.
+
+    Raises:
+      StatusError: FAILED_PRECONDITION, with what they would miss.
     """
-    newest = max(model.available().values(), key=lambda version: version.number, default=None)
-    if newest is None or newest.servable is None or newest.number > number:
+    if number in model.config.version_labels.values():
         return
-    if interface(newest.servable.signatures) != interface(servable.signatures):
-        _LOG.warning(
-            "%s version %d has other signatures than version %d",
-            model.config.name,
-            number,
-            newest.number,
+    older = [version for version in model.available().values() if version.number < number]
+    known = max(older, key=lambda version: version.number, default=None)
+    if known is None or known.servable is None:
+        return
+    problems = broken_promises(known.servable.signatures, servable.signatures)
+    if problems:
+        raise failed_precondition(
+            f"other signatures than version {known.number} has: {'; '.join(problems)}"
         )
 
 
