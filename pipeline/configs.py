@@ -139,7 +139,8 @@ class PipelineConfig:
 
     Attributes:
       name: Pipeline name in the metadata store: lower case letters, digits and dashes.
-      run_root: Folder of data, artifacts, metadata, logs and pushed models; default `runs/<name>`.
+      run_root: Folder of data, artifacts, metadata, logs and pushed models, with no wildcards in
+        its absolute path; default `runs/<name>`.
       models: Captioning models to train, by name. The first two are those the project is about,
         `cnn_lstm` and `resnet_gru`.
       beam_pipeline_args: Passed to every Beam stage: runner, workers, staging locations.

@@ -42,6 +42,6 @@ def find_saved_model(path: Path) -> Path:
     whole = versions.whole_versions(str(path))
     if not whole:
         raise ValueError(
-            f"{path} holds no whole SavedModel, and no <version>/{versions.GRAPH} of one."
+            f"{path} holds no SavedModel, and no <version>/{versions.GRAPH}, that is whole."
         )
     return Path(whole[max(whole)])

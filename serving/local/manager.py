@@ -6,12 +6,14 @@ it was given until it is answered, so that no request is dropped or mixed up by 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from tensorflow_serving.apis import get_model_status_pb2 as status_pb2
 from tensorflow_serving.apis import model_pb2
@@ -32,7 +34,12 @@ from tfx_captioner.serving.local.storage import (
     VersionDirectory,
     select_versions,
 )
-from tfx_captioner.serving.saved_model import broken_promises
+from tfx_captioner.serving.saved_model import (
+    SignatureDef,
+    UnusableModelError,
+    broken_promises,
+    signatures_on_disk,
+)
 from tfx_captioner.serving.versions import damage
 
 _LOG = logging.getLogger("captioner.serving")
@@ -40,6 +47,10 @@ _LOG = logging.getLogger("captioner.serving")
 State = status_pb2.ModelVersionStatus
 # Versions that ended stay in the status, like in TF Serving, but not without bound.
 _MAX_ENDED = 100
+# Versions whose signatures are held against each other, the newest ones.
+_MAX_COMPARED = 20
+
+Signatures: TypeAlias = Mapping[str, SignatureDef]
 
 
 @dataclass
@@ -66,6 +77,7 @@ class _Model:
     directory: VersionDirectory
     versions: dict[int, _Version] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
+    promises: dict[int, tuple[Fingerprint, Signatures]] = field(default_factory=dict)
 
     def available(self) -> dict[int, _Version]:
         return {
@@ -267,21 +279,20 @@ class ModelManager:
 
         One that cannot takes no place from another, so that there is one to go back to.
         """
+        _read_promises(model, found)
         while True:
             with self._lock:
+                _refuse_other_signatures(model)
                 usable = {
                     number
                     for number, (_, fingerprint) in found.items()
                     if not _has_failed(model.versions.get(number), fingerprint)
                 }
-                available = set(model.available())
-            wanted = select_versions(model.config.model_version_policy, usable)
-            if wanted <= available:
+                wanted = select_versions(model.config.model_version_policy, usable)
+                missing = wanted - set(model.available())
+            if not missing:
                 return wanted
-            chosen = set(model.config.version_labels.values())
-            # What a label names first, then upwards: what is newer is held against what is known.
-            number = min(wanted - available, key=lambda number: (number not in chosen, number))
-            self._load_version(name, model, number, *found[number])
+            self._load_version(name, model, max(missing), *found[max(missing)])
 
     def _load_version(
         self, name: str, model: _Model, number: int, path: Path, fingerprint: Fingerprint
@@ -295,13 +306,8 @@ class ModelManager:
             if problems:
                 raise StatusError(Code.DATA_LOSS, "; ".join(problems))
             servable = self._load(path)
-            try:
-                _check_promises(model, number, servable)
-            except StatusError:
-                servable.close()
-                raise
         except StatusError as error:
-            _LOG.error("%s version %d is not served: %s", name, number, error.message)
+            _LOG.error("%s version %d does not load: %s", name, number, error.message)
             with self._lock:
                 version.state, version.error = State.END, error
             return
@@ -361,26 +367,38 @@ def _forget_ended(model: _Model, found: Collection[int]) -> None:
         del model.versions[number]
 
 
-def _check_promises(model: _Model, number: int, servable: Servable) -> None:
-    """Refuses a version in which clients of the one before it would miss something.
+def _read_promises(model: _Model, found: Mapping[int, tuple[Path, Fingerprint]]) -> None:
+    """Reads the signatures of versions that are new; those of one that does not load are none."""
+    known, model.promises = model.promises, {}
+    for number in sorted(found)[-_MAX_COMPARED:]:
+        path, fingerprint = found[number]
+        if number in known and known[number][0] == fingerprint:
+            model.promises[number] = known[number]
+            continue
+        with contextlib.suppress(UnusableModelError):  # Loading it will say so.
+            model.promises[number] = fingerprint, signatures_on_disk(str(path))
 
-    TF Serving serves such a version, and so does this server when a label names it: then somebody
-    chose it.
 
-    Raises:
-      StatusError: FAILED_PRECONDITION, with what they would miss.
+def _refuse_other_signatures(model: _Model) -> None:
+    """Refuses versions in which clients of the one before would miss something.
+
+    What is loaded stays, and so does what a label names: somebody chose it. The files are asked,
+    not what happens to be loaded, so that a restart changes nothing.
     """
-    if number in model.config.version_labels.values():
-        return
-    older = [version for version in model.available().values() if version.number < number]
-    known = max(older, key=lambda version: version.number, default=None)
-    if known is None or known.servable is None:
-        return
-    problems = broken_promises(known.servable.signatures, servable.signatures)
-    if problems:
-        raise failed_precondition(
-            f"other signatures than version {known.number} has: {'; '.join(problems)}"
-        )
+    chosen = {*model.config.version_labels.values(), *model.available()}
+    before: tuple[int, Signatures] | None = None
+    for number, (fingerprint, signatures) in model.promises.items():
+        if _has_failed(model.versions.get(number), fingerprint):
+            continue
+        problems = broken_promises(before[1], signatures) if before else []
+        if before and problems and number not in chosen:
+            error = failed_precondition(
+                f"other signatures than version {before[0]} has: {'; '.join(problems)}"
+            )
+            _LOG.error("%s version %d is not served: %s", model.config.name, number, error.message)
+            model.versions[number] = _Version(number, State.END, error, fingerprint=fingerprint)
+        else:
+            before = number, signatures
 
 
 def _fill_status(version: _Version, proto: status_pb2.ModelVersionStatus) -> None:
