@@ -52,7 +52,7 @@ def test_nobody_takes_half_a_version(what: str, tmp_path: Path) -> None:
     shutil.rmtree(whole)
     assert config.find_models(serving_dir) == {}
     assert VersionDirectory(base).look() == {}
-    with pytest.raises(ValueError, match="holds no SavedModel.* that is whole"):
+    with pytest.raises(ValueError, match=r"holds no SavedModel.* that is whole"):
         find_saved_model(base)
     with pytest.raises(ValueError, match="No model was pushed below"):
         newest_serving_dir(tmp_path)
