@@ -13,11 +13,12 @@ MODEL_ID = "model_id"
 # Fingerprint of the ids and references of a split: scores compare only where it is equal.
 SPLIT_FINGERPRINT = "split_fingerprint"
 
-
 # Hash of captions, references and metrics that statistics were counted from.
 SCORED_BY = "scored_by"
 # Version of a model that was found where models are pushed to; 0 where none was.
 PUSHED_VERSION = "pushed_version"
+# SHA-256 of the model that an InfraBlessing is about.
+MODEL_DIGEST = "model_digest"
 
 
 class DataApproval(Artifact):

@@ -139,7 +139,8 @@ class PipelineConfig:
 
     Attributes:
       name: Pipeline name in the metadata store: lower case letters, digits and dashes.
-      run_root: Folder of data, artifacts, metadata, logs and pushed models; default `runs/<name>`.
+      run_root: Folder of data, artifacts, metadata, logs and pushed models, with no wildcards in
+        its absolute path; default `runs/<name>`.
       models: Captioning models to train, by name. The first two are those the project is about,
         `cnn_lstm` and `resnet_gru`.
       beam_pipeline_args: Passed to every Beam stage: runner, workers, staging locations.
@@ -191,6 +192,24 @@ class PipelineConfig:
         encoder = self.models[model].encoder
         names = [name for name, known in self.featurized_encoders().items() if known == encoder]
         return names[0] if names else ""
+
+
+def check_no_wildcards(path: str, setting: str) -> None:
+    """Refuses a path that TFX and Beam would read as a pattern, and find nothing by it.
+
+    Args:
+      path: Folder that a run writes to or reads from.
+      setting: What it is set by.
+
+    Raises:
+      UserError: There are wildcards in it.
+    """
+    wildcards = sorted(set("*?[]") & set(path))
+    if wildcards:
+        raise UserError(
+            f"{setting} must not contain `*`, `?`, `[` or `]`: TFX and Beam read the paths of a "
+            f"run as patterns of file names. Received: {path}, with {' and '.join(wildcards)}."
+        )
 
 
 def preset_names() -> list[str]:

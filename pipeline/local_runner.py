@@ -28,7 +28,7 @@ from rich.console import Console
 from tfx_captioner.locking import LockedError, locked
 from tfx_captioner.pipeline import metadata_file
 from tfx_captioner.pipeline.beam_arguments import without_package
-from tfx_captioner.pipeline.configs import PipelineConfig, load_config
+from tfx_captioner.pipeline.configs import PipelineConfig, check_no_wildcards, load_config
 from tfx_captioner.pipeline.errors import RunFailedError, UserError
 from tfx_captioner.pipeline.progress import NodeRun, RunMonitor, quiet
 
@@ -95,9 +95,10 @@ def run(config: PipelineConfig) -> tuple[list[NodeRun], Path]:
       How each node went, and the log file.
 
     Raises:
-      UserError: The data, or the run's folder, cannot be used, or another run is using it.
+      UserError: The run root or the data cannot be used, or another run is using the root.
       RunFailedError: A node raised; the traceback is in the log file.
     """
+    check_no_wildcards(str(config.root), "The path of `run_root`, which --run-root sets,")
     folders = RunFolders(config.root)
     try:
         with locked(folders.lock, f"The run root {folders.root}"):

@@ -9,7 +9,7 @@ from typing import Any
 from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 from tfx.dsl.components.base.base_node import BaseNode
-from tfx.proto import example_gen_pb2, pusher_pb2, trainer_pb2
+from tfx.proto import example_gen_pb2, trainer_pb2
 from tfx.types import Artifact
 from tfx.types.channel import BaseChannel
 
@@ -28,6 +28,7 @@ from tfx_captioner.components.exporter.component import Exporter
 from tfx_captioner.components.image_featurizer.component import ImageFeaturizer
 from tfx_captioner.components.model_selector.component import ModelSelector
 from tfx_captioner.components.pushed_model.component import PushedModel
+from tfx_captioner.components.pusher.component import Pusher
 from tfx_captioner.components.reference_scorer.component import ReferenceScorer
 from tfx_captioner.components.resolvers import (
     PreviousApprovedStatisticsStrategy,
@@ -36,7 +37,7 @@ from tfx_captioner.components.resolvers import (
 from tfx_captioner.components.serving_validator.component import ServingValidator
 from tfx_captioner.models.config import ModelConfig, RunConfig
 from tfx_captioner.models.data_config import to_plain
-from tfx_captioner.pipeline.configs import PipelineConfig
+from tfx_captioner.pipeline.configs import PipelineConfig, check_no_wildcards
 from tfx_captioner.pipeline.fingerprint import code_fingerprint
 
 CHAMPION = "captioner"
@@ -46,6 +47,8 @@ SPLITS = ("train", "val", "test")
 @dataclass(frozen=True)
 class Locations:
     """Where a pipeline reads and writes; local paths or any URI that TFX understands.
+
+    Wildcards in one are a UserError.
 
     Attributes:
       records: Ingested TFRecords, in `train/`, `val/` and `test/`.
@@ -61,6 +64,10 @@ class Locations:
     serving: str
     schema: str
     checkpoints: str
+
+    def __post_init__(self) -> None:
+        for name, path in vars(self).items():
+            check_no_wildcards(path, f"`{name}`")
 
 
 class Previous(enum.Enum):
@@ -379,26 +386,20 @@ def _delivery_nodes(
         config=config.serving_validator,
         code_fingerprint=_fingerprint("serving_validator"),
     )
-    champion = tfx.components.Pusher(
+    champion = Pusher(
         model=selector.outputs["model"],
         model_blessing=selector.outputs["blessing"],
         infra_blessing=validator.outputs["blessing"],
-        push_destination=_push_to(locations, CHAMPION),
+        base_directory=f"{locations.serving}/{CHAMPION}",
+        code_fingerprint=_fingerprint("pusher"),
     )
     pushers = [
-        tfx.components.Pusher(
+        Pusher(
             model=nodes["exporter"].outputs["model"],
             model_blessing=nodes["evaluator"].outputs["blessing"],
-            push_destination=_push_to(locations, name),
+            base_directory=f"{locations.serving}/{name}",
+            code_fingerprint=_fingerprint("pusher"),
         ).with_id(f"Pusher.{name}")
         for name, nodes in candidates.items()
     ]
     return [selector, report, validator, champion, *pushers]
-
-
-def _push_to(locations: Locations, name: str) -> pusher_pb2.PushDestination:
-    return pusher_pb2.PushDestination(
-        filesystem=pusher_pb2.PushDestination.Filesystem(
-            base_directory=f"{locations.serving}/{name}"
-        )
-    )

@@ -14,6 +14,7 @@ from typing import Any
 from google.protobuf import text_format
 
 from tfx_captioner.serving import messages
+from tfx_captioner.serving.versions import whole_versions
 
 CHAMPION = "captioner"
 STABLE, CANARY = "stable", "canary"
@@ -114,21 +115,16 @@ BATCHING = BatchingParameters(
 
 
 def find_models(serving_dir: Path) -> dict[str, list[int]]:
-    """Models and the versions pushed of each, oldest first.
+    """Models and the whole versions of each, oldest first.
 
     Args:
       serving_dir: `<run root>/serving`.
     """
-    models: dict[str, list[int]] = {}
-    for base in sorted(path for path in serving_dir.iterdir() if path.is_dir()):
-        versions = sorted(
-            int(path.name)
-            for path in base.iterdir()
-            if path.name.isdigit() and (path / "saved_model.pb").is_file()
-        )
-        if versions:
-            models[base.name] = versions
-    return models
+    found = {
+        base.name: list(whole_versions(str(base)))
+        for base in sorted(path for path in serving_dir.iterdir() if path.is_dir())
+    }
+    return {name: versions for name, versions in found.items() if versions}
 
 
 def generate(serving_dir: Path) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tfx_captioner.serving import versions
+
 RUNS = Path("runs")
 
 
@@ -17,8 +19,9 @@ def newest_serving_dir(runs: Path = RUNS) -> Path:
       ValueError: No run has pushed anything.
     """
     pushed = [
-        (graph.stat().st_mtime, graph.parents[2])
-        for graph in runs.glob("*/serving/*/*/saved_model.pb")
+        (Path(path, versions.GRAPH).stat().st_mtime, base.parent)
+        for base in runs.glob("*/serving/*")
+        for path in versions.whole_versions(str(base)).values()
     ]
     if not pushed:
         raise ValueError(
@@ -29,18 +32,16 @@ def newest_serving_dir(runs: Path = RUNS) -> Path:
 
 
 def find_saved_model(path: Path) -> Path:
-    """The SavedModel at a path: the directory itself, or its newest version.
+    """The SavedModel at a path: the directory itself, or its newest whole version.
 
     Raises:
       ValueError: There is none.
     """
-    if (path / "saved_model.pb").is_file():
+    if versions.is_whole(str(path)):
         return path
-    versions = [
-        child
-        for child in (path.iterdir() if path.is_dir() else ())
-        if child.name.isdigit() and (child / "saved_model.pb").is_file()
-    ]
-    if not versions:
-        raise ValueError(f"{path} holds no SavedModel, and no <version>/saved_model.pb.")
-    return max(versions, key=lambda child: int(child.name))
+    whole = versions.whole_versions(str(path))
+    if not whole:
+        raise ValueError(
+            f"{path} holds no SavedModel, and no <version>/{versions.GRAPH}, that is whole."
+        )
+    return Path(whole[max(whole)])

@@ -23,7 +23,7 @@ class PushedModelSpec(ComponentSpec):
 
 
 class PushedModel(BaseComponent):
-    """Takes a copy of the highest version under a folder of pushed models.
+    """Takes a copy of the highest whole version under a folder of pushed models.
 
     What it finds depends on that folder and on no input, so it must never be cached, and must run
     before the Pusher that writes there.

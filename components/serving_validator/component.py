@@ -36,7 +36,8 @@ class ServingValidator(BaseComponent):
     Outputs:
       blessing: InfraBlessing as TFX's InfraValidator writes it, so that Pusher takes it as
         `infra_blessing`; beside the mark file `validation.json` (verdict, reasons, measurements)
-        and `server.log`. Custom properties: `blessed`, `reasons`, `server`.
+        and `server.log`. Custom properties: `blessed`, `reasons`, `server`, and `model_digest`,
+        by which the Pusher knows the model that was validated.
 
     Example:
 

@@ -22,11 +22,12 @@ from tfx.dsl.io import fileio
 from tfx.types import Artifact, artifact_utils
 from tfx.utils import io_utils, path_utils
 
+from tfx_captioner.components.artifacts import MODEL_DIGEST
 from tfx_captioner.components.serving_validator import probes
 from tfx_captioner.components.serving_validator.config import ServingValidatorConfig
 from tfx_captioner.components.serving_validator.probes import Example
 from tfx_captioner.serving import config as serving_config
-from tfx_captioner.serving import launcher
+from tfx_captioner.serving import launcher, versions
 from tfx_captioner.serving.client import CaptionClient
 from tfx_captioner.serving.errors import ServingError
 
@@ -86,11 +87,13 @@ class Executor(BaseExecutor):
             serving_dir = Path(folder)
             saved_model = serving_dir / _MODEL / str(_VERSION)
             io_utils.copy_dir(path_utils.serving_model_path(model.uri), str(saved_model))
+            digest = versions.digest_of(versions.content_of(str(saved_model)))
             log = serving_dir / "server.log"
             log.touch()
             validation = validate(kind, serving_dir, saved_model, examples, config, log)
             fileio.makedirs(blessing.uri)
             fileio.copy(str(log), f"{blessing.uri}/server.log", overwrite=True)
+        blessing.set_string_custom_property(MODEL_DIGEST, digest)
         _write(blessing, validation, config)
 
 

@@ -30,15 +30,6 @@ from tfx_captioner.serving.wire import Answer, Target, to_text
 
 Direct: TypeAlias = Mapping[str, Mapping[str, np.ndarray]]
 
-# Output of a signature to its data type and rank; strings are objects to numpy.
-_FORMS = {
-    "caption": (object, 1),
-    "score": (np.float32, 1),
-    "captions": (object, 2),
-    "scores": (np.float32, 2),
-    "tokens": (object, 2),
-    "attention": (np.float32, 4),
-}
 _ENTRY_POINTS = ("gRPC", "REST")
 # A server that hangs on a hostile request is found out by this deadline, in seconds.
 _OPTIONS = CallOptions(timeout=60, attempts=1)
@@ -219,11 +210,12 @@ def _check_form(name: str, answer: Mapping[str, np.ndarray], count: int) -> None
             f"not {', '.join(sorted(OUTPUTS[name]))}"
         )
     for alias, array in answer.items():
-        dtype, rank = _FORMS[alias]
+        wanted, rank = OUTPUTS[name][alias]
+        dtype = np.dtype(wanted.as_numpy_dtype)  # strings are objects to numpy
         if array.dtype != dtype or array.ndim != rank or len(array) != count:
             raise WrongFormError(
                 f"output `{alias}` of signature `{name}` is {array.dtype.name} {array.shape}, "
-                f"not {np.dtype(dtype).name} of rank {rank} with one row for each of {count} images"
+                f"not {dtype.name} of rank {rank} with one row for each of {count} images"
             )
 
 

@@ -25,7 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="name of a preset (sample, flickr8k, flickr30k, coco) or a YAML file",
     )
     parser.add_argument("--data", metavar="PATH", help="folder of the data set")
-    parser.add_argument("--run-root", metavar="PATH", help="where the run keeps all it makes")
+    parser.add_argument(
+        "--run-root",
+        metavar="PATH",
+        help="where the run keeps all it makes; without *, ?, [ and ] in the whole path",
+    )
     add_overrides(parser)
 
 

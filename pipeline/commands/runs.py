@@ -173,6 +173,14 @@ def _show(console: Console, facts: dict[str, Any]) -> None:
     for name, model in facts["models"].items():
         for reason in model["reasons"]:
             console.print(f"{name}: {reason}")
-        places = ["/".join(Path(place).parts[-2:]) for place in model["pushed"]]
+        places = [_place(destination) for destination in model["pushed"]]
         if places:
             console.print(f"{name} was pushed to {', '.join(places)}")
+
+
+def _place(destination: str) -> str:
+    """Name and version of what was pushed, and whether it still can be served."""
+    from tfx_captioner.serving.versions import is_whole
+
+    place = "/".join(Path(destination).parts[-2:])
+    return place if is_whole(destination) else f"{place} (no longer there as a whole)"

@@ -6,12 +6,14 @@ it was given until it is answered, so that no request is dropped or mixed up by 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from tensorflow_serving.apis import get_model_status_pb2 as status_pb2
 from tensorflow_serving.apis import model_pb2
@@ -19,7 +21,6 @@ from tensorflow_serving.config import model_server_config_pb2 as config_pb2
 
 from tfx_captioner.serving.local.model_config import check_models
 from tfx_captioner.serving.local.servable import Servable
-from tfx_captioner.serving.local.signatures import interface
 from tfx_captioner.serving.local.status import (
     Code,
     StatusError,
@@ -33,12 +34,23 @@ from tfx_captioner.serving.local.storage import (
     VersionDirectory,
     select_versions,
 )
+from tfx_captioner.serving.saved_model import (
+    SignatureDef,
+    UnusableModelError,
+    broken_promises,
+    signatures_on_disk,
+)
+from tfx_captioner.serving.versions import damage
 
 _LOG = logging.getLogger("captioner.serving")
 
 State = status_pb2.ModelVersionStatus
 # Versions that ended stay in the status, like in TF Serving, but not without bound.
 _MAX_ENDED = 100
+# Versions whose signatures are held against each other, the newest ones.
+_MAX_COMPARED = 20
+
+Signatures: TypeAlias = Mapping[str, SignatureDef]
 
 
 @dataclass
@@ -65,6 +77,7 @@ class _Model:
     directory: VersionDirectory
     versions: dict[int, _Version] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
+    promises: dict[int, tuple[Fingerprint, Signatures]] = field(default_factory=dict)
 
     def available(self) -> dict[int, _Version]:
         return {
@@ -243,37 +256,55 @@ class ModelManager:
                 known.directory = VersionDirectory(Path(config.base_path))
                 known.directory.look()
             known.config = config
+            for number in config.version_labels.values():
+                if number in known.versions and known.versions[number].error:
+                    del known.versions[number]  # It is asked for: it is tried again.
 
     def _reconcile_all(self) -> None:
         with self._lock:
             models = dict(self._models)
         for name, model in models.items():
             found = model.directory.look()
-            wanted = select_versions(model.config.model_version_policy, found)
-            for number in sorted(wanted, reverse=True):
-                path, fingerprint = found[number]
-                self._ensure_loaded(name, model, number, path, fingerprint)
+            wanted = self._load_wanted(name, model, found)
             with self._lock:
                 available = set(model.available())
-                # A version that does not load takes no place from one that answers, so that there
-                # is still the one to go back to.
-                kept = select_versions(model.config.model_version_policy, available & set(found))
                 if available & wanted:  # never let go of the last one that answers
-                    self._unload(model, available - wanted - kept)
+                    self._unload(model, available - wanted)
+                _forget_ended(model, found)
 
-    def _ensure_loaded(
+    def _load_wanted(
+        self, name: str, model: _Model, found: Mapping[int, tuple[Path, Fingerprint]]
+    ) -> set[int]:
+        """Loads what the policy wants of the versions that can be served.
+
+        One that cannot takes no place from another, so that there is one to go back to.
+        """
+        _read_promises(model, found)
+        while True:
+            with self._lock:
+                _refuse_other_signatures(model)
+                usable = {
+                    number
+                    for number, (_, fingerprint) in found.items()
+                    if not _has_failed(model.versions.get(number), fingerprint)
+                }
+                wanted = select_versions(model.config.model_version_policy, usable)
+                missing = wanted - set(model.available())
+            if not missing:
+                return wanted
+            self._load_version(name, model, max(missing), *found[max(missing)])
+
+    def _load_version(
         self, name: str, model: _Model, number: int, path: Path, fingerprint: Fingerprint
     ) -> None:
+        version = _Version(number, state=State.LOADING, fingerprint=fingerprint)
         with self._lock:
-            known = model.versions.get(number)
-            if known and known.state == State.AVAILABLE:
-                return
-            if known and known.error and known.fingerprint == fingerprint:
-                return  # It failed, and nothing about it has changed.
-            version = _Version(number, state=State.LOADING, fingerprint=fingerprint)
             model.versions[number] = version
         _LOG.info("loading %s version %d from %s", name, number, path)
         try:
+            problems = damage(str(path))
+            if problems:
+                raise StatusError(Code.DATA_LOSS, "; ".join(problems))
             servable = self._load(path)
         except StatusError as error:
             _LOG.error("%s version %d does not load: %s", name, number, error.message)
@@ -281,7 +312,6 @@ class ModelManager:
                 version.state, version.error = State.END, error
             return
         with self._lock:
-            _warn_of_another_signature(model, number, servable)
             version.servable, version.state = servable, State.AVAILABLE
         _LOG.info("%s version %d is available", name, number)
 
@@ -291,9 +321,6 @@ class ModelManager:
             version.state = State.UNLOADING
             version.close_if_idle()
             _LOG.info("%s version %d is unloaded", model.config.name, number)
-        ended = [n for n, version in sorted(model.versions.items()) if version.state == State.END]
-        for number in ended[:-_MAX_ENDED]:
-            del model.versions[number]
 
     def _release(self, version: _Version) -> None:
         with self._lock:
@@ -324,22 +351,54 @@ class ModelManager:
             self._models[config.name].labels = dict(config.version_labels)
 
 
-def _warn_of_another_signature(model: _Model, number: int, servable: Servable) -> None:
-    """Says so when clients of the newest version will meet another signature.
+def _has_failed(version: _Version | None, fingerprint: Fingerprint) -> bool:
+    """Whether a version could not be served, and nothing about it has changed."""
+    return version is not None and bool(version.error) and version.fingerprint == fingerprint
 
-    TF Serving serves such a version, and so does this server: to keep it from being pushed is the
-    ServingValidator's task, and the label `stable` keeps clients on the version they know.
+
+def _forget_ended(model: _Model, found: Collection[int]) -> None:
+    """Keeps the status bounded; what failed and is still there must not be tried again."""
+    ended = [
+        number
+        for number, version in sorted(model.versions.items())
+        if version.state == State.END and not (version.error and number in found)
+    ]
+    for number in ended[:-_MAX_ENDED]:
+        del model.versions[number]
+
+
+def _read_promises(model: _Model, found: Mapping[int, tuple[Path, Fingerprint]]) -> None:
+    """Reads the signatures of versions that are new; those of one that does not load are none."""
+    known, model.promises = model.promises, {}
+    for number in sorted(found)[-_MAX_COMPARED:]:
+        path, fingerprint = found[number]
+        if number in known and known[number][0] == fingerprint:
+            model.promises[number] = known[number]
+            continue
+        with contextlib.suppress(UnusableModelError):  # Loading it will say so.
+            model.promises[number] = fingerprint, signatures_on_disk(str(path))
+
+
+def _refuse_other_signatures(model: _Model) -> None:
+    """Refuses versions in which clients of the one before would miss something.
+
+    What is loaded stays, and so does what a label names: somebody chose it. The files are asked,
+    not what happens to be loaded, so that a restart changes nothing.
     """
-    newest = max(model.available().values(), key=lambda version: version.number, default=None)
-    if newest is None or newest.servable is None or newest.number > number:
-        return
-    if interface(newest.servable.signatures) != interface(servable.signatures):
-        _LOG.warning(
-            "%s version %d has other signatures than version %d",
-            model.config.name,
-            number,
-            newest.number,
-        )
+    chosen = {*model.config.version_labels.values(), *model.available()}
+    before: tuple[int, Signatures] | None = None
+    for number, (fingerprint, signatures) in model.promises.items():
+        if _has_failed(model.versions.get(number), fingerprint):
+            continue
+        problems = broken_promises(before[1], signatures) if before else []
+        if before and problems and number not in chosen:
+            error = failed_precondition(
+                f"other signatures than version {before[0]} has: {'; '.join(problems)}"
+            )
+            _LOG.error("%s version %d is not served: %s", model.config.name, number, error.message)
+            model.versions[number] = _Version(number, State.END, error, fingerprint=fingerprint)
+        else:
+            before = number, signatures
 
 
 def _fill_status(version: _Version, proto: status_pb2.ModelVersionStatus) -> None:

@@ -109,19 +109,6 @@ def _check_types(signature: SignatureDef, types: Mapping[str, int]) -> None:
             )
 
 
-def interface(signatures: Mapping[str, SignatureDef]) -> dict[str, list[tuple[str, int]]]:
-    """Aliases and types of what every signature takes and gives, to compare two versions by."""
-    return {
-        name: [
-            (alias, info.dtype)
-            for infos in (signature.inputs, signature.outputs)
-            for alias, info in sorted(infos.items())
-        ]
-        for name, signature in signatures.items()
-        if not name.startswith("__")
-    }
-
-
 def select_outputs(signature: SignatureDef, output_filter: list[str]) -> tuple[str, ...]:
     """The output aliases of an answer: those of the filter, or all where it is empty.
 

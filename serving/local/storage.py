@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterable
@@ -11,25 +12,26 @@ from typing import TypeAlias
 
 from tensorflow_serving.config import file_system_storage_path_source_pb2 as source_pb2
 
+from tfx_captioner.serving import versions
+
+_LOG = logging.getLogger("captioner.serving")
+
 VersionPolicy: TypeAlias = source_pb2.FileSystemStoragePathSourceConfig.ServableVersionPolicy
 Fingerprint = tuple[tuple[str, int, int], ...]
 
-_GRAPH = "saved_model.pb"
-# A version that has not changed for so long while it was watched is whole. It is written file by
-# file (TFX's Pusher begins with the graph), and a stall between two files may last a moment.
+# A version without a manifest that has not changed for so long while it was watched is whole. It is
+# written file by file (`cp` may begin with the graph), and a stall between two may last a moment.
 SETTLE_SECONDS = 1.0
 # One whose files are all older than that was whole before anybody watched.
 _OLD_SECONDS = 5.0
-_MAX_VERSION = 2**63 - 1
 
 
 @dataclass
 class VersionDirectory:
     """Watches the versions below the base path of one model.
 
-    A version is a directory with a whole number for a name (leading zeros are allowed) that holds
-    `saved_model.pb`. A directory that is still being written is not seen: its files must have been
-    the same for `SETTLE_SECONDS`, or old.
+    Only versions that are whole are seen (`serving.versions`). Where no manifest tells, one may
+    still be written: its files must have been the same for `SETTLE_SECONDS`, or old.
 
     Attributes:
       base_path: Directory of the versions.
@@ -45,8 +47,17 @@ class VersionDirectory:
         now = time.monotonic()
         since: dict[int, tuple[Fingerprint, float]] = {}
         complete: dict[int, tuple[Path, Fingerprint]] = {}
-        for version, path in _version_paths(self.base_path):
+        try:
+            whole = versions.whole_versions(str(self.base_path))
+        except OSError as error:
+            _LOG.warning("%s cannot be looked at: %s", self.base_path, error)
+            whole = {}
+        for version, name in whole.items():
+            path = Path(name)
             fingerprint = _fingerprint(path)
+            if versions.has_manifest(name):
+                complete[version] = (path, fingerprint)
+                continue
             known, first_seen = self._since.get(version, (None, now))
             if known != fingerprint:
                 first_seen = now
@@ -54,7 +65,7 @@ class VersionDirectory:
             if now - first_seen >= SETTLE_SECONDS or _is_old(fingerprint):
                 complete[version] = (path, fingerprint)
         self._since = since
-        self.unsettled = len(complete) < len(since)
+        self.unsettled = bool(since.keys() - complete.keys())
         return complete
 
 
@@ -67,19 +78,6 @@ def select_versions(policy: VersionPolicy, available: Iterable[int]) -> set[int]
         return set(available) & set(policy.specific.versions)
     count = policy.latest.num_versions or 1
     return set(sorted(available)[-count:])
-
-
-def _version_paths(base_path: Path) -> Iterable[tuple[int, Path]]:
-    try:
-        entries = [entry for entry in os.scandir(base_path) if entry.name.isascii()]
-    except OSError:
-        return
-    for entry in entries:
-        if not entry.name.isdigit() or int(entry.name) > _MAX_VERSION:
-            continue
-        path = Path(entry.path)
-        if (path / _GRAPH).is_file():
-            yield int(entry.name), path
 
 
 def _fingerprint(path: Path) -> Fingerprint:

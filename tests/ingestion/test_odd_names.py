@@ -50,6 +50,14 @@ def test_file_name_that_is_not_utf8(kaggle: Path) -> None:
     assert outcome.rejected == [("file_unusable", r"caf\xe9.jpg", "the name is not UTF-8")]
 
 
+def test_wildcards_in_names_are_nothing_but_letters(tmp_path: Path) -> None:
+    odd = ["[1].jpg", "a*.jpg", "b?.jpg"]
+    source = datasets.write_flickr8k_kaggle(tmp_path / "photos [1] *?", [*MANY, *odd])
+    outcome = run(source, **SPREAD)
+    assert outcome.captions.keys() == {*MANY, *odd}
+    assert outcome.rejected == []
+
+
 def test_pipes_and_loops_of_links_are_not_entered(kaggle: Path) -> None:
     os.mkfifo(kaggle / "Images" / "pipe.jpg")
     (kaggle / "Images" / "loop").symlink_to(kaggle / "Images")

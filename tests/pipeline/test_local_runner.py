@@ -43,6 +43,16 @@ def test_a_folder_that_is_not_there_stops_a_run_before_weights_are_fetched(
     assert "Weights" not in capfd.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["run [1]", "run*", "what?"])
+def test_wildcards_in_the_path_of_a_run_are_refused(name: str, tmp_path: Path) -> None:
+    """Beam writes the artifacts of a run through patterns of their names, and finds none."""
+    root = tmp_path / name
+    config = load_config("sample", values={"run_root": str(root)})
+    with pytest.raises(UserError, match=r"--run-root sets, must not contain `\*`, .*, with [*?\[]"):
+        local_runner.run(config)
+    assert not root.exists()
+
+
 def test_a_folder_without_a_data_set_is_explained(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     config = load_config(

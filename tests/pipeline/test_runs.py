@@ -154,6 +154,17 @@ def test_command_prints_scores_verdicts_and_what_was_pushed(
     assert "stopped at Trainer.cnn_lstm" in killed
 
 
+def test_command_says_what_can_no_longer_be_served(
+    recorder: Recorder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["runs"])
+    assert "was pushed to captioner/17 (no longer there as a whole)" in capsys.readouterr().out
+    Path("serving/captioner/17").mkdir(parents=True)
+    Path("serving/captioner/17/saved_model.pb").touch()
+    main(["runs"])
+    assert "no longer there" not in capsys.readouterr().out
+
+
 def test_command_writes_json_in_full(
     recorder: Recorder, capsys: pytest.CaptureFixture[str]
 ) -> None:

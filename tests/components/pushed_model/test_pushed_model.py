@@ -40,6 +40,8 @@ def test_nothing_pushed_is_an_empty_model(exists: bool, tmp_path: Path) -> None:
 
 
 def test_what_is_no_version_does_not_count(tmp_path: Path) -> None:
-    for name in ("3", "models.config", ".4.tmp"):
+    for name in ("3", "models.config", ".pushing-4"):
         (tmp_path / name).mkdir()
-    assert latest_version(str(tmp_path)) == 3
+        (tmp_path / name / "saved_model.pb").touch()
+    (tmp_path / "5").mkdir()
+    assert latest_version(str(tmp_path)) == (3, f"{tmp_path}/3")

@@ -8,15 +8,13 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from tfx.components.pusher.executor import Executor as PusherExecutor
 from tfx.dsl.components.common.importer import Importer
 from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 from tfx.orchestration.pipeline import Pipeline
-from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.channel_utils import as_channel
-from tfx.utils import proto_utils
 
+from tfx_captioner.components.pusher.executor import Executor as PusherExecutor
 from tfx_captioner.components.serving_validator import executor, probes
 from tfx_captioner.components.serving_validator.component import ServingValidator
 from tfx_captioner.components.serving_validator.config import ServingValidatorConfig
@@ -104,15 +102,12 @@ def test_a_good_model_is_blessed_and_pusher_pushes_it(model, examples, tmp_path:
     assert (Path(blessing.uri) / "INFRA_BLESSED").is_file()
     assert "Running gRPC ModelServer" in (Path(blessing.uri) / "server.log").read_text()
 
-    destination = pusher_pb2.PushDestination(
-        filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=str(tmp_path / "serving"))
-    )
     pushed = standard_artifacts.PushedModel()
     pushed.uri = str(tmp_path / "pushed")
     PusherExecutor().Do(
         {"model": [model], "infra_blessing": [blessing]},
         {"pushed_model": [pushed]},
-        {"push_destination": proto_utils.proto_to_json(destination)},
+        {"base_directory": str(tmp_path / "serving")},
     )
     assert pushed.get_int_custom_property("pushed") == 1
     assert len(list((tmp_path / "serving").glob("*/saved_model.pb"))) == 1
