@@ -247,6 +247,12 @@ def test_workers_elsewhere_need_a_bucket_they_can_read(tmp_path: Path) -> None:
         compile_pipeline(load_config("sample"), settings, tmp_path / "sample.yaml")
 
 
+def test_wildcards_in_a_location_are_refused(tmp_path: Path) -> None:
+    settings = load_settings("kubeflow", {"records": "/mnt/captioner/records [1]"})
+    with pytest.raises(UserError, match=r"`records` must not contain .* with \[ and \]"):
+        compile_pipeline(load_config("sample"), settings, tmp_path / "sample.yaml")
+
+
 def test_another_suffix_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"must end in .yaml or .json"):
         compile_pipeline(load_config("sample"), load_settings("kubeflow"), tmp_path / "sample.txt")
