@@ -17,6 +17,7 @@ PIPELINE = [
     f"tfx[kfp]==1.21.0; {LANE_PY311}",
     f"tensorflow==2.16.2; {LANE_PY310}",
     f"tensorflow==2.21.0; {LANE_PY311}",
+    "aiohttp>=3.12",  # pictures that a table names by URL
     "apache-beam",
     "filelock>=4.1",
     "dill",  # tensorflow-transform 1.16 imports it without declaring it

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tfx_captioner.ingestion.captions import UnusableCaptionError, clean_caption, same_words
 from tfx_captioner.ingestion.errors import IngestError
-from tfx_captioner.ingestion.names import RefusedNameError, path_inside, printable
+from tfx_captioner.ingestion.names import RefusedNameError, is_url, path_inside, printable
 from tfx_captioner.ingestion.reasons import Reason
 
 SPLITS = ("train", "val", "test")
@@ -66,6 +66,7 @@ class Annotations:
       splits: Split of each image id.
       paths: File of each image id, relative to the data set's folder.
       members: Pictures in archives, by the path `ARCHIVE/NAME`.
+      takes_urls: Whether images may have a URL in the place of a file; their path is the URL.
       refused: Image ids that cannot be used, whatever else is said of them; each is in `rejected`.
       refused_paths: Files that the entries of refused images name, likewise.
       rejected: What was set aside.
@@ -82,6 +83,7 @@ class Annotations:
     splits: dict[str, str] = field(default_factory=dict)
     paths: dict[str, str] = field(default_factory=dict)
     members: dict[str, ArchiveMember] = field(default_factory=dict)
+    takes_urls: bool = False
     refused: set[str] = field(default_factory=set)
     refused_paths: set[str] = field(default_factory=set)
     rejected: list[Rejection] = field(default_factory=list)
@@ -113,7 +115,7 @@ class Annotations:
                     f"{split} ({where})."
                 )
         try:
-            path = path_inside(folder, name)
+            path = name if self.takes_urls and is_url(name) else path_inside(folder, name)
             if identifier != image:
                 raise RefusedNameError("the id is not UTF-8")
         except RefusedNameError as error:

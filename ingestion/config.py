@@ -44,6 +44,9 @@ class IngestConfig:
       max_leaked_share: The largest share of test images that may be in train or val too, or look
         nearly like one that is.
       max_caption_words: Captions of more words are set aside.
+      max_download_megabytes: Pictures at URLs of more bytes are set aside.
+      download_seconds: Time for one of three tries to fetch a picture from its URL.
+      private_addresses: Whether pictures are fetched from addresses of the local network.
       shard_megabytes: Size of a shard, about.
       val_share: Share of images that become the val split, where the form knows no splits.
       test_share: Likewise for the test split. COCO, which publishes no captions of its test
@@ -59,6 +62,9 @@ class IngestConfig:
     max_rejected_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
     max_leaked_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
     max_caption_words: Positive = 100
+    max_download_megabytes: Positive = 32
+    download_seconds: Positive = 30
+    private_addresses: bool = False
     shard_megabytes: Positive = 80
     val_share: Share = 0.1
     test_share: Share = 0.1

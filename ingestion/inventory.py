@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from tfx_captioner.ingestion import files
 from tfx_captioner.ingestion.annotations import Annotations
 from tfx_captioner.ingestion.dataset import NamesMatched
-from tfx_captioner.ingestion.names import match_files
+from tfx_captioner.ingestion.names import is_url, match_files
+
+# Not known before it is fetched; one for all, so that the same table gives the same shards.
+_SIZE_BEHIND_URL = 200_000
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,8 @@ class Inventory:
     Attributes:
       source: Its folder.
       annotations: What its annotation files say.
-      files: Files in its image folders and below, by path relative to its folder.
+      files: Files in its image folders and below, by path relative to its folder, and those at
+        URLs, by URL.
       unusable: Why a file or folder in them cannot be read, likewise.
       names_matched: Images whose file has another name than the annotations say, by what the names
         differ in; `annotations.paths` has the name of the file.
@@ -48,7 +52,7 @@ class Inventory:
         wanted = {
             image: annotations.paths[image]
             for image in annotations.splits
-            if image not in annotations.refused
+            if image not in annotations.refused and not is_url(annotations.paths[image])
         }
         there = found.keys() - set(annotations.files)
         matches = match_files(wanted, there, annotations.image_folders, _name(source))
@@ -59,6 +63,9 @@ class Inventory:
             example = known.example if known else f"{annotations.paths[image]} is {path}"
             matched[difference] = NamesMatched((known.images if known else 0) + 1, example)
             annotations.paths[image] = path
+        for path in annotations.paths.values():
+            if is_url(path):
+                found[path] = files.FileStamp(_SIZE_BEHIND_URL, 0)
         return cls(source, annotations, found, unusable, matched, matches.problems)
 
     def size(self, image: str) -> int | None:

@@ -33,6 +33,7 @@ from tfx_captioner.ingestion.inventory import Inventory
 from tfx_captioner.ingestion.plan import Shard, plan_shards, select_images
 from tfx_captioner.ingestion.publish import Staging
 from tfx_captioner.ingestion.readers.registry import choose_reader
+from tfx_captioner.ingestion.reasons import Reason
 from tfx_captioner.ingestion.shards import ShardReport, WriteShard
 from tfx_captioner.ingestion.summary import rejected_lines, summarise
 from tfx_captioner.locking import LockedError, locked
@@ -100,7 +101,10 @@ def _ingest(
     annotations = reader.read(source, config)
     inventory = Inventory.take(source, annotations)
     inputs = _inputs(inventory, config)
-    if previous and not damage.broken and _read_inputs(out) == inputs:
+    again = previous.rejected.get(Reason.IMAGE_NOT_FETCHED.value, 0) if previous else 0
+    if again:
+        _log.info("%d pictures could not be fetched before; they are tried again", again)
+    elif previous and not damage.broken and _read_inputs(out) == inputs:
         _log.info("%s is up to date", out)
         return previous
     selected = select_images(inventory)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_FETCHED_URL = re.compile(r"https?://", re.IGNORECASE)
 _SHOWN = 3  # files that an ambiguous name is told to match
 
 
@@ -48,13 +49,22 @@ def path_inside(folder: str, name: str) -> str:
         raise RefusedNameError("the name holds a NUL")
     joined = posixpath.join(folder, name)
     if _URL.match(name) or _URL.match(folder):
-        raise RefusedNameError("the name is a URL; pictures have to lie in the data set's folder")
+        raise RefusedNameError("the name is a URL; only tables may have them, of http and https")
     if posixpath.isabs(joined):
         raise RefusedNameError("the path is absolute; it has to be relative to the data set")
     path = posixpath.normpath(joined)
     if path == ".." or path.startswith("../"):
         raise RefusedNameError("the path leads out of the data set")
     return "" if path == "." else path
+
+
+def is_url(name: str) -> bool:
+    """Whether a name is a URL that can be fetched.
+
+    >>> is_url("https://example.com/1.jpg"), is_url("file:///etc/passwd")
+    (True, False)
+    """
+    return _FETCHED_URL.match(name) is not None
 
 
 def printable(text: str) -> str:

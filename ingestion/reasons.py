@@ -21,6 +21,8 @@ class Reason(str, enum.Enum):
     IMAGE_UNREADABLE = "image_unreadable"
     IMAGE_TOO_LARGE = "image_too_large"
     IMAGE_TOO_SMALL = "image_too_small"
+    IMAGE_NOT_FETCHED = "image_not_fetched"  # a later try may
+    IMAGE_URL_REFUSED = "image_url_refused"
     IMAGE_WITHOUT_CAPTIONS = "image_without_captions"
     IMAGE_WITHOUT_SPLIT = "image_without_split"
     IMAGE_ID_AMBIGUOUS = "image_id_ambiguous"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import functools
 import hashlib
 import json
 import logging
 import posixpath
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -22,7 +23,9 @@ from tfx_captioner.checksums import sha256_of
 from tfx_captioner.ingestion import files
 from tfx_captioner.ingestion.annotations import Rejection
 from tfx_captioner.ingestion.config import IngestConfig
+from tfx_captioner.ingestion.downloads import DownloadLimits, fetch, forget, read_fetched
 from tfx_captioner.ingestion.leaks import Appearance
+from tfx_captioner.ingestion.names import is_url
 from tfx_captioner.ingestion.pictures import Picture, UnusablePictureError, prepare_picture
 from tfx_captioner.ingestion.plan import PlannedImage, Shard, read_plan
 from tfx_captioner.ingestion.reasons import Reason
@@ -95,6 +98,11 @@ class WriteShard(beam.DoFn):
         self._source = source
         self._source_name = source_name
         self._sources = config.sources
+        self._downloads = DownloadLimits(
+            config.max_download_megabytes * 1_000_000,
+            config.download_seconds,
+            config.private_addresses,
+        )
         self._limits = {"max_pixels": config.max_pixels, "min_side": config.min_side}
 
     def process(self, shard: Shard) -> Iterator[str]:
@@ -137,14 +145,20 @@ class WriteShard(beam.DoFn):
         """Images of a shard, in order, each with its picture or its rejection."""
         total = sum(1 for _ in read_plan(shard))
         plan = read_plan(shard)
+        at_urls = [image.path for image in read_plan(shard) if is_url(image.path)]
+        read_image = functools.partial(self._read_image, fetch(at_urls, self._downloads))
         progress = ProgressLog(_log, shard.name, "images", total)
         with ThreadPoolExecutor(_THREADS) as pool:
             while batch := list(islice(plan, _BATCH)):
-                yield from zip(batch, pool.map(self._read_image, batch), strict=True)
+                yield from zip(batch, pool.map(read_image, batch), strict=True)
                 progress.add(len(batch))
 
-    def _read_image(self, image: PlannedImage) -> Picture | Rejection:
+    def _read_image(
+        self, not_fetched: Mapping[str, UnusablePictureError], image: PlannedImage
+    ) -> Picture | Rejection:
         try:
+            if is_url(image.path):
+                return self._read_fetched(not_fetched, image.path)
             if image.archive:
                 archive = files.join(self._source, image.archive)
                 data = files.read_range(archive, image.offset, image.size)
@@ -155,6 +169,15 @@ class WriteShard(beam.DoFn):
             return Rejection(error.reason, image.id, image.path, error.detail)
         except tf.errors.OpError as error:
             return Rejection(Reason.IMAGE_UNREADABLE, image.id, image.path, error.message)
+
+    def _read_fetched(self, not_fetched: Mapping[str, UnusablePictureError], url: str) -> Picture:
+        if url in not_fetched:
+            raise not_fetched[url]
+        try:
+            return prepare_picture(read_fetched(url), **self._limits)
+        except UnusablePictureError:
+            forget(url)  # a page with an error, perhaps
+            raise
 
 
 def serialize_example(image: PlannedImage, picture: Picture, source_name: str) -> bytes:

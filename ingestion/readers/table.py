@@ -64,14 +64,14 @@ class ImageFolderReader(Reader):
 
 
 class TableReader(Reader):
-    """One table of captions, or one for each split, with the images beside it or below."""
+    """One table of captions, or one for each split, with the images beside it or at URLs."""
 
     name = "table"
     has_splits = False
     is_general = True
     looked_for = (
-        "a .csv, .tsv, .jsonl or .parquet with the columns image and caption, and split where "
-        "there is one; `columns` names others"
+        "a .csv, .tsv, .jsonl or .parquet with the columns image (files or URLs) and caption, and "
+        "split where there is one; `columns` names others"
     )
 
     def recognises(self, source: str, columns: Mapping[str, str] | None = None) -> bool:
@@ -94,7 +94,9 @@ class TableReader(Reader):
                 f"{source} holds several tables of captions: {names}. Leave one, or name each for "
                 "its split: train.csv, val.csv, test.csv."
             )
-        found = Annotations(config.max_caption_words, files=[table.path for table in present])
+        found = Annotations(
+            config.max_caption_words, files=[table.path for table in present], takes_urls=True
+        )
         rows = [
             (
                 row,

@@ -19,7 +19,7 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 KNOWN_COLUMNS = {
     "image": (
         *("image", "file_name", "filename", "image_name", "file", "image_path", "filepath"),
-        *("path", "img"),
+        *("path", "img", "image_url", "url"),
     ),
     "caption": (
         *("caption", "captions", "text", "comment", "sentence", "sentences", "description"),

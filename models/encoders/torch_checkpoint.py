@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
-_STORAGE_TYPES = {
+_STORAGE_TYPES: dict[str, np.dtype] = {
     "torch DoubleStorage": np.dtype("<f8"),
     "torch FloatStorage": np.dtype("<f4"),
     "torch HalfStorage": np.dtype("<f2"),
@@ -93,6 +93,7 @@ class _Machine:
 
     def load(self, file: io.BytesIO) -> Any:
         """The value of the pickle that begins here."""
+        argument: Any
         for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
             name = opcode.name
             if count >= _MOST_OPCODES:
@@ -192,10 +193,10 @@ class _Machine:
         _, kind, key, _, size, view = identifier
         if view is not None:
             raise CheckpointError("it holds views of storages, which this reader does not know.")
-        is_storage = isinstance(kind, _Name) and kind.name in _STORAGE_TYPES
-        if not (is_storage and isinstance(key, str) and _is_count(size)):
+        dtype = _STORAGE_TYPES.get(kind.name) if isinstance(kind, _Name) else None
+        if dtype is None or not (isinstance(key, str) and _is_count(size)):
             raise CheckpointError("a storage of it is not described as PyTorch does.")
-        storage = _Storage(_STORAGE_TYPES[kind.name], size)
+        storage = _Storage(dtype, size)
         known = self.storages.setdefault(key, storage)
         if (known.dtype, known.size) != (storage.dtype, storage.size):
             raise CheckpointError("a storage of it is described in two ways.")

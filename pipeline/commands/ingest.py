@@ -39,6 +39,8 @@ _OPTIONS: dict[str, tuple[type, str]] = {
     "max_rejected_share": (float, "largest share of images or captions that may be set aside"),
     "max_leaked_share": (float, "largest share of test images that may be in train or val too"),
     "max_caption_words": (int, "set longer captions aside"),
+    "max_download_megabytes": (int, "set larger pictures at URLs aside"),
+    "download_seconds": (int, "time for one of three tries to fetch a picture from its URL"),
     "shard_megabytes": (int, "size of a TFRecord file, about"),
     "val_share": (float, "share of the val split where the data set knows no splits"),
     "test_share": (float, "share of the test split, likewise"),
@@ -62,6 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for name, (kind, text) in _OPTIONS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="X", help=text)
+    parser.add_argument(
+        "--private-addresses",
+        action="store_true",
+        default=None,
+        help="fetch pictures at URLs from addresses of the local network too",
+    )
     parser.add_argument(
         "--columns",
         type=_named_value,
@@ -93,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     from tfx_captioner.ingestion.errors import IngestError
     from tfx_captioner.pipeline.errors import UserError
 
-    given = {name: getattr(args, name) for name in ("format", *_OPTIONS)}
+    given = {name: getattr(args, name) for name in ("format", "private_addresses", *_OPTIONS)}
     for name in ("columns", "sources"):
         given[name] = dict(getattr(args, name)) if getattr(args, name) else None
     try:

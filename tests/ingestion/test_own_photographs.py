@@ -157,7 +157,7 @@ def test_bad_rows_cost_themselves(tmp_path: Path) -> None:
         ",No name,train\n"
         '001.jpg,"never closed,train\n'
         "../../secret.jpg,A secret,train\n"
-        "https://example.org/a.jpg,Elsewhere,train\n"
+        "ftp://example.org/a.jpg,Elsewhere,train\n"
         "x.jpg,Of a split of no known name,\n"
         "new.jpg,Of a split of no known name,third\n"
     )
