@@ -15,6 +15,7 @@ import tensorflow as tf
 
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_TYPES_WITH_ALPHA = (b"\x04", b"\x06")  # with gray, with RGB
 # Larger pictures are not decoded for a request. The ingestion's default `max_pixels`.
 MAX_PIXELS = 50_000_000
 
@@ -152,25 +153,30 @@ def _ended(image_bytes: tf.Tensor) -> tf.Tensor:
 
 def _decode_jpeg(image_bytes: tf.Tensor, size: int) -> tf.Tensor:
     pixels = tf.io.decode_jpeg(image_bytes, channels=3, dct_method="INTEGER_ACCURATE")
-    orientation = _orientation(image_bytes, 2, _read_segment, head_length=4)
-    return _turn(_resize(pixels, size), orientation)
+    exif = _find(image_bytes, 2, _read_exif_segment, head_length=4)
+    return _turn(_resize(pixels, size), _orientation(image_bytes, exif))
 
 
 def _decode_png(image_bytes: tf.Tensor, size: int) -> tf.Tensor:
-    pixels = tf.io.decode_png(image_bytes, channels=4)
-    is_opaque = tf.reduce_min(pixels[..., 3]) == 255
+    def find(name: bytes) -> _Found:
+        begin = len(PNG_SIGNATURE)
+        return _find(image_bytes, begin, lambda head: _read_chunk(head, name), head_length=8)
+
+    # Alpha is asked for only where there is some: to fewer than eight bits TensorFlow adds a wrong
+    # one.
+    colour_type = tf.strings.substr(_beginning(image_bytes, 26), 25, 1)
+    has_alpha = tf.reduce_any(colour_type == _PNG_TYPES_WITH_ALPHA) | (find(b"tRNS").length >= 0)
     resized = tf.cond(
-        is_opaque,
-        lambda: _resize(pixels[..., :3], size),
-        lambda: _lay_on_white(tf.cast(pixels, tf.uint16), size),
+        has_alpha,
+        lambda: _lay_on_white(tf.io.decode_png(image_bytes, channels=4), size),
+        lambda: _resize(tf.io.decode_png(image_bytes, channels=3), size),
     )
-    orientation = _orientation(image_bytes, len(PNG_SIGNATURE), _read_chunk, head_length=8)
-    return _turn(resized, orientation)
+    return _turn(resized, _orientation(image_bytes, find(b"eXIf")))
 
 
 def _lay_on_white(pixels: tf.Tensor, size: int) -> tf.Tensor:
-    """Resizes RGBA, uint16 in 0..255, to RGB."""
-    colours, alpha = pixels[..., :3], pixels[..., 3:]
+    """Resizes RGBA, uint8, to RGB."""
+    colours, alpha = tf.cast(pixels[..., :3], tf.uint16), tf.cast(pixels[..., 3:], tf.uint16)
     # Resizing is linear: the white behind is added where there are few pixels left.
     return _resize(colours * alpha, size) / 255.0 + (255.0 - _resize(alpha, size))
 
@@ -181,8 +187,8 @@ def _resize(pixels: tf.Tensor, size: int) -> tf.Tensor:
 
 def _is_fair_png(image_bytes: tf.Tensor) -> tf.Tensor:
     """Whether bytes are a PNG that says that it has a number of pixels that may be decoded."""
+    begin = _beginning(image_bytes, 24)
     # The length and the name of the first chunk, which has to be the header; width; height.
-    begin = tf.strings.substr(tf.strings.join([image_bytes, bytes(24)]), 0, 24)
     numbers = tf.io.decode_raw(begin, tf.int32, little_endian=False)
     width, height = tf.cast(numbers[4], tf.int64), tf.cast(numbers[5], tf.int64)
     is_png = _starts_with(begin, PNG_SIGNATURE + b"\x00\x00\x00\x0dIHDR")
@@ -206,55 +212,37 @@ def _count_scans(image_bytes: tf.Tensor) -> tf.Tensor:
     return tf.add_n([tf.size(parts) - 1 for parts in pieces])
 
 
-class _Part(NamedTuple):
-    """A segment of a JPEG, or a chunk of a PNG, by its first eight bytes; int64 scalars.
+class _Found(NamedTuple):
+    """The content of a segment of a JPEG or of a chunk of a PNG; int64 scalars.
 
     Attributes:
-      to_next: Bytes to the next one; 0 where no further one may hold EXIF data.
-      exif_length: Bytes of the EXIF data that it holds; -1 where it holds none.
+      place: Where it begins.
+      length: Its bytes; -1 where nothing was found.
     """
 
-    to_next: tf.Tensor
-    exif_length: tf.Tensor
+    place: tf.Tensor
+    length: tf.Tensor
 
 
-def _read_segment(head: tf.Tensor) -> _Part:
-    """Of a JPEG: marker, length with its own two bytes, begin of the content."""
-    marker, length = _bits(head, 48, 16), _bits(head, 32, 16)
-    may_precede = (marker >= _JPEG_APP0) & (marker <= _JPEG_APP15) | (marker == _JPEG_COMMENT)
-    to_next = tf.where(may_precede, length + 2, tf.cast(marker == _JPEG_FILL, tf.int64))
-    is_exif = (marker == _JPEG_APP1) & (_bits(head, 0, 32) == int.from_bytes(b"Exif", "big"))
-    return _Part(to_next, tf.where(is_exif & (length >= 2), length - 2, -1))
-
-
-def _read_chunk(head: tf.Tensor) -> _Part:
-    """Of a PNG: length of the content alone, name."""
-    length, name = _bits(head, 32, 32), _bits(head, 0, 32)
-    is_exif = name == int.from_bytes(b"eXIf", "big")
-    has_pixels = name == int.from_bytes(b"IDAT", "big")
-    to_next = tf.where(has_pixels, tf.constant(0, tf.int64), length + 12)
-    return _Part(to_next, tf.where(is_exif, length, -1))
-
-
-def _bits(number: tf.Tensor, shift: int, width: int) -> tf.Tensor:
-    return tf.bitwise.bitwise_and(tf.bitwise.right_shift(number, shift), (1 << width) - 1)
-
-
-def _orientation(
-    image_bytes: tf.Tensor, begin: int, read: Callable[[tf.Tensor], _Part], head_length: int
-) -> tf.Tensor:
-    """Orientation of an encoded image, scalar int32 in 1..8.
+def _find(
+    image_bytes: tf.Tensor,
+    begin: int,
+    read: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+    head_length: int,
+) -> _Found:
+    """Goes from segment to segment, or from chunk to chunk.
 
     Args:
       image_bytes: The encoded image, scalar string.
-      begin: Where its first segment or chunk begins.
-      read: Reads one of them.
+      begin: Where the first of them begins.
+      read: From the first eight bytes of one, int64, to how far it is to the next, 0 where there is
+        no sense in going on, and to how long the content is if it is what is looked for, else -1.
       head_length: Bytes before the content of each.
     """
     last = _length(image_bytes) - 8
 
-    def is_open(place: tf.Tensor, to_next: tf.Tensor, exif_length: tf.Tensor) -> tf.Tensor:
-        return (to_next > 0) & (exif_length < 0) & (place + to_next <= last)
+    def is_open(place: tf.Tensor, to_next: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+        return (to_next > 0) & (length < 0) & (place + to_next <= last)
 
     def step(place: tf.Tensor, to_next: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, ...]:
         place += to_next
@@ -262,12 +250,38 @@ def _orientation(
         return place, *read(head[0])
 
     start = tuple(tf.constant(number, tf.int64) for number in (0, begin, -1))
-    place, _, exif_length = tf.while_loop(
+    place, _, length = tf.while_loop(
         is_open, step, start, maximum_iterations=_MAX_STEPS, parallel_iterations=1
     )
+    return _Found(place + head_length, length)
+
+
+def _read_exif_segment(head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Of a JPEG: marker, length with its own two bytes, begin of the content."""
+    marker, length = _bits(head, 48, 16), _bits(head, 32, 16)
+    may_precede = (marker >= _JPEG_APP0) & (marker <= _JPEG_APP15) | (marker == _JPEG_COMMENT)
+    to_next = tf.where(may_precede, length + 2, tf.cast(marker == _JPEG_FILL, tf.int64))
+    is_exif = (marker == _JPEG_APP1) & (_bits(head, 0, 32) == int.from_bytes(b"Exif", "big"))
+    return to_next, tf.where(is_exif & (length >= 2), length - 2, -1)
+
+
+def _read_chunk(head: tf.Tensor, wanted: bytes) -> tuple[tf.Tensor, tf.Tensor]:
+    """Of a PNG: length of the content alone, name."""
+    length, name = _bits(head, 32, 32), _bits(head, 0, 32)
+    has_pixels = name == int.from_bytes(b"IDAT", "big")
+    to_next = tf.where(has_pixels, tf.constant(0, tf.int64), length + 12)
+    return to_next, tf.where(name == int.from_bytes(wanted, "big"), length, -1)
+
+
+def _bits(number: tf.Tensor, shift: int, width: int) -> tf.Tensor:
+    return tf.bitwise.bitwise_and(tf.bitwise.right_shift(number, shift), (1 << width) - 1)
+
+
+def _orientation(image_bytes: tf.Tensor, exif: _Found) -> tf.Tensor:
+    """Orientation of an encoded image, scalar int32 in 1..8."""
     return tf.cond(
-        exif_length > 0,
-        lambda: _read_exif(tf.strings.substr(image_bytes, place + head_length, exif_length)),
+        exif.length > 0,
+        lambda: _read_exif(tf.strings.substr(image_bytes, *exif)),
         lambda: tf.constant(_UPRIGHT),
     )
 
@@ -327,6 +341,12 @@ def _turn(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
         return change(result, lambda one: tf.reverse(one, axis=[0]), (3, 4, 7, 8))
 
     return tf.cond(orientation == _UPRIGHT, lambda: pixels, turned)
+
+
+def _beginning(text: tf.Tensor, length: int) -> tf.Tensor:
+    """The first bytes, with zeros in the place of those that there are not."""
+    padded = tf.strings.join([tf.strings.substr(text, 0, length), bytes(length)])
+    return tf.strings.substr(padded, 0, length)
 
 
 def _length(text: tf.Tensor) -> tf.Tensor:

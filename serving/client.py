@@ -391,10 +391,7 @@ def read_beams(answer: Answer) -> tuple[Caption, ...]:
 
 
 def _captions(texts: Sequence[str], scores: Sequence[Any], version: int | None) -> list[Caption]:
-    return [
-        Caption(text, float(score), version)
-        for text, score in zip(texts, scores, strict=True)
-    ]
+    return [Caption(text, float(score), version) for text, score in zip(texts, scores, strict=True)]
 
 
 def read_attention(answer: Answer) -> Attention:

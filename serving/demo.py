@@ -90,7 +90,7 @@ class Page:
             return f"⚠️ This is no photograph that can be read: {error}", [], []
         best = beams[0]
         if not best.text:
-            return "⚠️ No caption: this is no JPEG or PNG.", [], []
+            return "⚠️ No caption: this is no photograph that can be read.", [], []
         version = "" if best.version is None else f"version {best.version}"
         rows = [[beam.text, f"{beam.score:.3f}"] for beam in beams]
         return (

@@ -96,8 +96,8 @@ def prepare_photograph(data: bytes) -> bytes:
       data: Content of an image file.
 
     Returns:
-      `data` itself where it is a JPEG or PNG of gray or RGB, or Pillow cannot read it, which is left to the server
-      to say.
+      `data` itself where it is a JPEG or PNG that is not in CMYK, or where Pillow cannot read it,
+      which is left to the server to say.
 
     Raises:
       ValueError: The picture has more than `MAX_PIXELS`, or is a HEIC.

@@ -166,9 +166,7 @@ def _probe_broken(
     if isinstance(answer, ServingError):
         return reasons  # Refused by itself: INVALID_ARGUMENT, or `captions` would have raised.
     if not answer.text and answer.score != NO_CAPTION_SCORE:
-        reasons.append(
-            f"{where} got no caption but score {answer.score}, not {NO_CAPTION_SCORE:g}"
-        )
+        reasons.append(f"{where} got no caption but score {answer.score}, not {NO_CAPTION_SCORE:g}")
     if what in (_TEXT, _TOO_LARGE) and answer.text:
         reasons.append(f"{where} got the caption {answer.text!r}")
     return reasons

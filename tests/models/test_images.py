@@ -272,6 +272,9 @@ MODES = {
     "RGBA": encoded(CLEAR, "PNG"),
     "gray and alpha": encoded(CLEAR.convert("LA"), "PNG"),
     "palette": encoded(COLOURS.convert("P"), "PNG"),
+    "palette of 2 bits": encoded(COLOURS.quantize(4), "PNG", bits=2),
+    "palette of 4 bits": encoded(COLOURS.quantize(16), "PNG", bits=4),
+    "transparent palette of 2 bits": encoded(COLOURS.quantize(4), "PNG", bits=2, transparency=1),
     "transparent palette": encoded(COLOURS.convert("P"), "PNG", transparency=2),
     "partly transparent palette": encoded(CLEAR.quantize(32), "PNG"),
     "transparent gray": encoded(GRADIENT, "PNG", transparency=100),
@@ -292,10 +295,16 @@ MODES = {
 }
 
 
+# What the ingestion keeps, so that it says nothing of the colours.
+TO_PILLOW_TOO = ("palette", "palette of 2 bits", "palette of 4 bits", "black and white", "CMYK")
+
+
 @pytest.mark.parametrize("name", MODES)
 def test_colours_are_those_that_the_ingestion_stores(name: str) -> None:
     stored = prepare_picture(MODES[name], max_pixels=10**6, min_side=1).encoded
     pixels = images.decode_and_resize(MODES[name], SIZE)
+    if name in TO_PILLOW_TOO:
+        np.testing.assert_allclose(pixels, with_pillow(MODES[name]), atol=2.0)
     tolerance = 6.0 if name == "CMYK" else 1.01  # encoded once more as a JPEG, or a level
     np.testing.assert_allclose(pixels, images.decode_and_resize(stored, SIZE), atol=tolerance)
 

@@ -42,7 +42,7 @@ class TinyCaptioner(tf.Module):
         pixels, known = images.decode_or_black(image_bytes, SIZE)
         seen = pixels[:, : SIZE // 4, SIZE // 4 : SIZE // 2]
         means = tf.reduce_mean(seen, axis=[1, 2])
-        whiteness = tf.reduce_min(means, axis=1, keepdims=True) + 1.0
+        whiteness = tf.reduce_min(means, axis=1, keepdims=True) + 64.0
         strongest = tf.argmax(tf.concat([means, whiteness], axis=1), axis=1)
         colour = tf.gather(self._colours, strongest)
         caption = tf.strings.join(
