@@ -25,7 +25,7 @@ PIPELINE = [
     "keras>=3.12",
     "keras-tuner>=1.4.8",
     "numpy",
-    "pillow>=10",
+    "pillow>=11.3",  # reads AVIF
     "psutil>=5.9",
     "pyarrow",  # tables of captions in Parquet
     "pydantic>=2.7",
@@ -40,7 +40,7 @@ PIPELINE = [
     "vl-convert-python>=1.7",  # the report's charts
 ]
 
-CLIENT = ["grpcio>=1.60", "httpx>=0.27", "pillow>=10", "protobuf>=3.20"]
+CLIENT = ["grpcio>=1.60", "httpx>=0.27", "pillow>=11.3", "protobuf>=3.20"]
 
 EXTRAS = {
     "pipeline": PIPELINE,

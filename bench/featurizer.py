@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
 
-    pictures = _pictures(arguments.images, arguments.number)
+    pictures = read_pictures(arguments.images, arguments.number)
     featurizer = Featurizer(EncoderConfig(arguments.encoder, arguments.weights), BATCH_SIZE)
     with tempfile.TemporaryDirectory() as folder:
         shard = _shard(Path(folder), pictures)
@@ -75,7 +75,8 @@ def _seconds(work: Callable[[], None]) -> float:
     return time.perf_counter() - start
 
 
-def _pictures(folder: Path | None, number: int) -> list[bytes]:
+def read_pictures(folder: Path | None, number: int) -> list[bytes]:
+    """JPEGs of a folder, or as many of generated noise."""
     if folder is not None:
         paths = sorted(folder.glob("*.jpg"))[:number]
         if not paths:

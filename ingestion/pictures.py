@@ -8,14 +8,24 @@ from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import Image
 
 from tfx_captioner.ingestion.leaks import Appearance
 from tfx_captioner.ingestion.reasons import Reason
 
-_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
-_PHOTOGRAPHS = ("JPEG", "MPO", "WEBP")
-_ORIENTATION, _UPRIGHT = 0x0112, 1
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF")
+_PHOTOGRAPHS = ("JPEG", "MPO", "WEBP", "AVIF")
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _PNG_BIT_DEPTH = 24  # offset in the file
 
 # What Pillow's decoders raise on bytes that are no picture, or not all of one.
@@ -84,7 +94,7 @@ def prepare_picture(data: bytes, *, max_pixels: int, min_side: int) -> Picture:
         decoded = _decoded(data, height, width)
         if decoded is not None:
             return Picture(data, height, width, Appearance.of(decoded))
-    upright = _upright(image, data)
+    upright = _upright(image)
     encoded = _encode(upright, "JPEG" if image.format in _PHOTOGRAPHS else "PNG")
     decoded = _decoded(encoded, upright.height, upright.width)
     if decoded is None:
@@ -99,8 +109,11 @@ def _open(data: bytes) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise UnusablePictureError(Reason.IMAGE_TOO_LARGE, str(error)) from error
     except Image.UnidentifiedImageError as error:
+        is_heic = data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS
+        # Its decoders are under licences that not everybody can take.
+        found = "HEIC, which has to be converted to JPEG" if is_heic else "a file of another kind"
         raise UnusablePictureError(
-            Reason.IMAGE_UNREADABLE, f"not one of {', '.join(_FORMATS)}"
+            Reason.IMAGE_UNREADABLE, f"not one of {', '.join(_FORMATS)}: {found}"
         ) from error
     except _DECODER_ERRORS as error:
         raise UnusablePictureError(Reason.IMAGE_UNREADABLE, str(error)) from error
@@ -108,7 +121,7 @@ def _open(data: bytes) -> Image.Image:
 
 def _seen_alike(image: Image.Image, data: bytes) -> bool:
     """Whether TensorFlow's decoder would see what a person sees."""
-    if _orientation(image) != _UPRIGHT:
+    if _turn(image) is not None:
         return False
     if image.format in ("JPEG", "MPO"):
         return image.mode in ("L", "RGB")
@@ -120,11 +133,18 @@ def _seen_alike(image: Image.Image, data: bytes) -> bool:
     )
 
 
-def _orientation(image: Image.Image) -> int:
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What stands a picture upright.
+
+    By EXIF data before the pixels, as browsers and the exported graph have it, and neither by XMP
+    nor by text, which Pillow's `getexif` goes by too.
+    """
+    exif = Image.Exif()
     try:
-        return image.getexif().get(_ORIENTATION, _UPRIGHT)
-    except _DECODER_ERRORS:  # a viewer ignores EXIF data that it cannot read, and so does this
-        return _UPRIGHT
+        exif.load(image.info.get("exif", b""))
+        return _TURNS.get(exif.get(_ORIENTATION))
+    except (TypeError, *_DECODER_ERRORS):  # a viewer ignores what it cannot read, and so does this
+        return None
 
 
 def _decoded(encoded: bytes, height: int, width: int) -> np.ndarray | None:
@@ -136,18 +156,22 @@ def _decoded(encoded: bytes, height: int, width: int) -> np.ndarray | None:
     return decoded if decoded.shape == (height, width, 3) else None
 
 
-def _upright(image: Image.Image, data: bytes) -> Image.Image:
+def _upright(image: Image.Image) -> Image.Image:
     """The decoded picture as a person sees it, in gray or RGB."""
+    turn = _turn(image)
     try:
         image.load()
-        if _orientation(image) != _UPRIGHT:
-            image = ImageOps.exif_transpose(image)
+        if turn is not None:
+            image = image.transpose(turn)
     except _DECODER_ERRORS as error:
         truncated = "truncated" in str(error).lower()
         reason = Reason.IMAGE_TRUNCATED if truncated else Reason.IMAGE_UNREADABLE
         raise UnusablePictureError(reason, str(error)) from error
     if image.mode.startswith("I"):  # 16 bits of gray; Pillow's own conversion would clip them
-        levels = np.asarray(image).astype(np.float64) / 257
+        stored = np.asarray(image)
+        levels = stored.astype(np.float64) / 257
+        if "transparency" in image.info:
+            levels[stored == image.info["transparency"]] = 255
         return Image.fromarray(levels.round().clip(0, 255).astype(np.uint8))
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         image = image.convert("RGBA")

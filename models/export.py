@@ -23,6 +23,8 @@ from tfx_captioner.models.encoders import Encoder
 from tfx_captioner.models.vocabulary import Vocabulary
 from tfx_captioner.models.weights import TrainedModel
 
+# Score where there is no caption: far below any log-probability, and written exactly as JSON.
+NO_CAPTION_SCORE = -1e9
 METADATA_NAME = "captioner.json"
 WARMUP_NAME = "tf_serving_warmup_requests"
 
@@ -78,17 +80,24 @@ class ServedCaptioner:
         }
 
     def caption(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Captions JPEGs or PNGs, string [N]: `caption` string [N], `score` float32 [N]."""
+        """Captions JPEGs or PNGs, string [N]: `caption` string [N], `score` float32 [N].
+
+        What `images.decode_or_black` does not decode gets an empty caption of `NO_CAPTION_SCORE`.
+        """
         beams = self.beams(image_bytes)
         return {"caption": beams["captions"][:, 0], "score": beams["scores"][:, 0]}
 
     def beams(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """All hypotheses: `captions` string [N, beam], best first, `scores` float32 [N, beam]."""
+        """All hypotheses: `captions` string [N, beam], best first, `scores` float32 [N, beam].
+
+        Where there are fewer hypotheses than beams, the rest is as where there is no caption.
+        """
         hypotheses, decodable, _ = self._search(image_bytes)
         captions = text.detokenize(self._vocabulary.words(hypotheses.token_ids))
+        is_caption = decodable[:, None] & (hypotheses.scores != -float("inf"))
         return {
-            "captions": tf.where(decodable[:, None], captions, ""),
-            "scores": tf.where(decodable[:, None], hypotheses.scores, -float("inf")),
+            "captions": tf.where(is_caption, captions, ""),
+            "scores": tf.where(is_caption, hypotheses.scores, NO_CAPTION_SCORE),
         }
 
     def attention(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:

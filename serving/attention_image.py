@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from tfx_captioner.serving.client import Attention
+from tfx_captioner.serving.photographs import as_seen
 
 _PANEL = 224  # pixels, the longer side of a photograph in its panel
 _LABEL = 26  # pixels, the height of the word above it
@@ -45,7 +46,7 @@ def draw_attention(image: bytes, attention: Attention) -> Image.Image:
 def draw_panels(image: bytes, attention: Attention) -> list[tuple[Image.Image, str]]:
     """The photograph once for each word, brighter where the model looked, with the word."""
     with Image.open(io.BytesIO(image)) as opened:
-        photo = opened.convert("RGB")
+        photo = as_seen(opened).convert("RGB")
     photo = ImageOps.contain(photo, (_PANEL, _PANEL))  # a small one grows, so that words fit
     pairs = zip(attention.tokens, attention.maps, strict=True)
     return [(overlay(photo, grid), token) for token, grid in pairs]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import math
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -25,6 +24,8 @@ from tfx_captioner.serving.wire import Answer, ModelVersion, Target
 
 DEFAULT_URL = "grpc://127.0.0.1:8500"
 DEFAULT_MODEL = "captioner"
+# What the models give beside an empty caption; a number that JSON has.
+NO_CAPTION_SCORE = -1e9
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 2.0  # seconds between tries
 _T = TypeVar("_T")
@@ -35,8 +36,8 @@ class Caption:
     """A caption of one image.
 
     Attributes:
-      text: The caption; empty where the bytes are no JPEG or PNG.
-      score: Length-normalised log-probability; -inf for an empty caption.
+      text: The caption; empty where the bytes are no JPEG or PNG, or one of too many pixels.
+      score: Length-normalised log-probability; `NO_CAPTION_SCORE` for an empty caption.
       version: Model version that answered; None over REST, which does not tell.
 
     >>> Caption("a dog runs", -0.4).text
@@ -390,11 +391,7 @@ def read_beams(answer: Answer) -> tuple[Caption, ...]:
 
 
 def _captions(texts: Sequence[str], scores: Sequence[Any], version: int | None) -> list[Caption]:
-    return [
-        # JSON has no -Infinity: a gateway may have made null or a string of the server's.
-        Caption(text, -math.inf if score is None else float(score), version)
-        for text, score in zip(texts, scores, strict=True)
-    ]
+    return [Caption(text, float(score), version) for text, score in zip(texts, scores, strict=True)]
 
 
 def read_attention(answer: Answer) -> Attention:

@@ -15,7 +15,9 @@ import httpx
 import numpy as np
 import tensorflow as tf
 
+from tfx_captioner.models import images
 from tfx_captioner.serving.client import (
+    NO_CAPTION_SCORE,
     Attention,
     CallOptions,
     Caption,
@@ -31,6 +33,8 @@ from tfx_captioner.serving.wire import Answer, Target, to_text
 Direct: TypeAlias = Mapping[str, Mapping[str, np.ndarray]]
 
 _ENTRY_POINTS = ("gRPC", "REST")
+# Broken images that a caption must not be made of.
+_TEXT, _TOO_LARGE = "text", "a picture of too many pixels"
 # A server that hangs on a hostile request is found out by this deadline, in seconds.
 _OPTIONS = CallOptions(timeout=60, attempts=1)
 
@@ -93,17 +97,17 @@ def probe_examples(
     """
     # From the signature that takes whole Examples, so that both ways into the model must agree.
     expected = read_captions(_as_answer(direct["serving_examples"]))
-    images = [example.image for example in examples]
+    pictures = [example.image for example in examples]
     reasons = []
     for name, client in _clients(endpoint, model):
         with client:
             try:
-                captions = [client.caption(image) for image in images]
+                captions = [client.caption(image) for image in pictures]
                 reasons += _compare(f"{name}, one by one", captions, expected, tolerance)
-                batch = client.captions(images)
+                batch = client.captions(pictures)
                 reasons += _compare(f"{name}, as a batch", batch, expected, tolerance)
-                reasons += _check_beams(name, client.beams(images[0]))
-                reasons += _check_attention(name, client.attention(images[0]))
+                reasons += _check_beams(name, client.beams(pictures[0]))
+                reasons += _check_attention(name, client.attention(pictures[0]))
             except ServingError as error:
                 reasons.append(f"{name}: a real image was answered with {error}")
     for name, transport in _transports(endpoint):
@@ -152,9 +156,9 @@ def _probe_broken(
             reasons.append(f"{where} changed a neighbour's caption to {neighbour!r}")
     if isinstance(answer, ServingError):
         return reasons  # Refused by itself: INVALID_ARGUMENT, or `captions` would have raised.
-    if not answer.text and answer.score != -math.inf:
-        reasons.append(f"{where} got no caption but score {answer.score}, not -inf")
-    if what == "text" and answer.text:
+    if not answer.text and answer.score != NO_CAPTION_SCORE:
+        reasons.append(f"{where} got no caption but score {answer.score}, not {NO_CAPTION_SCORE:g}")
+    if what in (_TEXT, _TOO_LARGE) and answer.text:
         reasons.append(f"{where} got the caption {answer.text!r}")
     return reasons
 
@@ -293,8 +297,10 @@ def _check_attention(name: str, attention: Attention) -> list[str]:
 
 
 def _broken_images(good: bytes) -> list[tuple[str, bytes]]:
+    side = math.isqrt(images.MAX_PIXELS) + 1
     return [
-        ("text", b"this is no image"),
+        (_TOO_LARGE, tf.io.encode_png(tf.zeros((side, side, 1), tf.uint8)).numpy()),
+        (_TEXT, b"this is no image"),
         ("nothing", b""),
         ("a truncated image", good[: len(good) // 2]),
         ("a PNG without pixels", b"\x89PNG\r\n\x1a\n" + bytes(32)),

@@ -112,7 +112,7 @@ def test_transparency_is_laid_on_white(mode: str) -> None:
     assert (pixels[:, 20:] == 255).all()
 
 
-@pytest.mark.parametrize("form", ["GIF", "BMP", "WEBP"])
+@pytest.mark.parametrize("form", ["GIF", "BMP", "WEBP", "AVIF"])
 def test_other_formats_become_jpeg_or_png(form: str) -> None:
     data = encoded(scene(), form)
     picture = prepare(data)
@@ -133,6 +133,35 @@ def test_same_bytes_give_the_same_bytes() -> None:
 def test_broken_exif_is_no_reason_to_reject() -> None:
     data = encoded(scene(), "JPEG", exif=b"Exif\x00\x00garbage that is no TIFF header")
     assert prepare(data).encoded == data
+
+
+def test_no_such_orientation_is_no_reason_to_encode_again() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 9
+    data = encoded(scene(), "JPEG", exif=exif)
+    assert prepare(data).encoded == data
+
+
+def test_orientation_is_that_of_exif_alone() -> None:
+    """As browsers have it, and the exported graph."""
+    xmp = b'http://ns.adobe.com/xap/1.0/\0<rdf:Description tiff:Orientation="6"/>'
+    plain = encoded(scene(), "JPEG")
+    data = plain[:2] + b"\xff\xe1" + struct.pack(">H", len(xmp) + 2) + xmp + plain[2:]
+    assert Image.open(io.BytesIO(data)).getexif()[0x0112] == 6
+    assert prepare(data).encoded == data
+
+
+def test_transparency_in_sixteen_bits_of_gray() -> None:
+    levels = np.repeat([[0, 9000]], 32, axis=0).repeat(24, axis=1).astype(np.uint16)
+    pixels = seen(prepare(encoded(Image.fromarray(levels), "PNG", transparency=9000)))
+    assert (pixels[:, :24] == 0).all()
+    assert (pixels[:, 24:] == 255).all()
+
+
+def test_heic_is_named() -> None:
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99)
+    with pytest.raises(UnusablePictureError, match="HEIC, which has to be converted to JPEG"):
+        prepare(heic)
 
 
 def png_header(width: int, height: int) -> bytes:

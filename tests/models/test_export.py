@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image, ImageOps
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
@@ -18,9 +19,10 @@ from tfx_captioner.models.captioner import build_captioner
 from tfx_captioner.models.config import DecodingConfig, RunConfig
 from tfx_captioner.models.data_config import SPECIAL_TOKENS, parse
 from tfx_captioner.models.encoders import build_encoder
-from tfx_captioner.models.export import export
+from tfx_captioner.models.export import NO_CAPTION_SCORE, export
 from tfx_captioner.models.vocabulary import Vocabulary
 from tfx_captioner.models.weights import TrainedModel
+from tfx_captioner.serving import client
 from tfx_captioner.serving.saved_model import SavedCaptioner, UnusableModelError
 
 BEAM, MIN_LENGTH, MAX_LENGTH = 2, 5, 8
@@ -143,7 +145,7 @@ def test_serialized_examples_are_captioned_alike(signatures: dict, pictures: lis
     expected = signatures["serving_default"](pictures)
     assert answer["caption"].numpy()[:3].tolist() == expected["caption"].numpy().tolist()
     assert answer["caption"].numpy()[3] == b""
-    assert math.isinf(answer["score"].numpy()[3])
+    assert answer["score"].numpy()[3] == NO_CAPTION_SCORE
 
 
 def test_bad_bytes_are_answered_empty_and_neighbours_are_not_harmed(
@@ -153,14 +155,45 @@ def test_bad_bytes_are_answered_empty_and_neighbours_are_not_harmed(
     answer = signatures["serving_default"](mixed)
     good = signatures["serving_default"](pictures[:2])
     assert answer["caption"].numpy()[[0, 2, 4]].tolist() == [b"", b"", b""]
-    assert (answer["score"].numpy()[[0, 2, 4]] == -np.inf).all()
+    assert (answer["score"].numpy()[[0, 2, 4]] == NO_CAPTION_SCORE).all()
     assert answer["caption"].numpy()[[1, 3]].tolist() == good["caption"].numpy().tolist()
     beams = signatures["beams"](mixed)
     assert (beams["captions"].numpy()[0] == b"").all()
-    assert (beams["scores"].numpy()[0] == -np.inf).all()
+    assert (beams["scores"].numpy()[0] == NO_CAPTION_SCORE).all()
     attention = signatures["attention"](mixed)
     assert (attention["tokens"].numpy()[0] == b"").all()
     assert attention["attention"].numpy()[0].sum() == 0
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photographs_are_seen_upright(signatures: dict, orientation: int) -> None:
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (32, 32, 3), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photograph, turned = io.BytesIO(), io.BytesIO()
+    image.save(photograph, "PNG", exif=exif)
+    ImageOps.exif_transpose(Image.open(photograph)).save(turned, "PNG")
+    scores = signatures["beams"]([photograph.getvalue(), turned.getvalue()])["scores"].numpy()
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-5)
+    unturned = signatures["beams"]([tf.io.encode_png(np.asarray(image)).numpy()])["scores"]
+    assert np.allclose(scores[0], unturned[0], atol=1e-5) == (orientation == 1)
+
+
+def test_a_picture_of_too_many_pixels_is_answered_like_no_picture(
+    signatures: dict, pictures: list[bytes]
+) -> None:
+    huge = io.BytesIO()
+    Image.new("1", (10_000, 5_001)).save(huge, "PNG")
+    answer = signatures["serving_default"]([pictures[0], huge.getvalue(), pictures[1]])
+    expected = signatures["serving_default"](pictures[:2])
+    assert answer["caption"].numpy()[1] == b""
+    assert answer["score"].numpy()[1] == NO_CAPTION_SCORE
+    assert answer["caption"].numpy()[[0, 2]].tolist() == expected["caption"].numpy().tolist()
+
+
+def test_the_score_of_no_caption_is_the_clients() -> None:
+    assert NO_CAPTION_SCORE == client.NO_CAPTION_SCORE
+    assert json.loads(json.dumps(float(np.float32(NO_CAPTION_SCORE)))) == NO_CAPTION_SCORE
 
 
 def test_only_ops_of_stock_tensorflow_serving(exported: Path) -> None:
@@ -233,5 +266,5 @@ def test_captions_in_the_process_are_strings(exported: Path, pictures: list[byte
         [pictures[0], b"x"]
     )
     assert isinstance(caption, str)
-    assert math.isfinite(score)
-    assert (empty, lowest) == ("", -math.inf)
+    assert NO_CAPTION_SCORE < score < 0
+    assert (empty, lowest) == ("", NO_CAPTION_SCORE)

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import gzip
 import http.client
+import io
 import json
 import socket
 import threading
@@ -17,12 +18,13 @@ import httpx
 import psutil
 import pytest
 import saved_models
+from PIL import Image
 from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import predict_pb2
 
 from tfx_captioner.serving import config, launcher, messages
-from tfx_captioner.serving.client import CallOptions, CaptionClient
+from tfx_captioner.serving.client import NO_CAPTION_SCORE, CallOptions, CaptionClient
 from tfx_captioner.serving.errors import ServingError
 from tfx_captioner.serving.launcher import Server
 from tfx_captioner.serving.local import json_parser, json_tensor
@@ -226,6 +228,32 @@ def test_gzip_is_whole_or_refused(body: bytes, server: Server) -> None:
     assert status == 400
     assert "gzip" in answer
     assert _post(server, gzip.compress(GOOD), Content_Encoding="gzip")[0] == 200
+
+
+def test_pictures_of_very_many_pixels_are_not_decoded(server: Server) -> None:
+    """Two requests of eight 12,000 x 12,000 PNGs each: decoded, they would take 7 GB."""
+    file = io.BytesIO()
+    Image.new("1", (12_000, 12_000)).save(file, "PNG")
+    huge = {"b64": base64.b64encode(file.getvalue()).decode()}
+    good = {"b64": base64.b64encode(RED).decode()}
+    body = json.dumps({"instances": [huge] * 4 + [good] + [huge] * 4}).encode()
+    before = _memory(server)
+    answers: list[tuple[int, str]] = []
+    attackers = [
+        threading.Thread(target=lambda: answers.append(_post(server, body))) for _ in range(2)
+    ]
+    for attacker in attackers:
+        attacker.start()
+    for attacker in attackers:
+        attacker.join()
+    assert _memory(server) - before < 256 << 20
+    for status, answer in answers:
+        assert status == 200, answer
+        rows = json.loads(answer)["predictions"]
+        assert [row["caption"] for row in rows] == (
+            [""] * 4 + ["a captioner scene in red"] + [""] * 4
+        )
+        assert {row["score"] for row in rows[:4]} == {NO_CAPTION_SCORE}
 
 
 @pytest.mark.slow(reason="a server of its own")
