@@ -15,16 +15,15 @@ ENGLISH = "en"
 #: ISO 639-1 codes of the languages that are written without spaces between words.
 UNSPACED_LANGUAGES = ("ja", "km", "lo", "my", "th", "zh")
 #: All ISO 639-1 codes but `bo`, `dz` and `ii`, whose scripts set syllables apart, not words.
-LANGUAGES = tuple(
-    """
+_CODES = """
     aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn br bs ca ce ch co cr cs cu cv cy da de
     dv ee el en eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id
     ie ig ik io is it iu ja jv ka kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu
     lv mg mh mi mk ml mn mr ms mt my na nb nd ne ng nl nn no nr nv ny oc oj om or os pa pi pl ps pt
     qu rm rn ro ru rw sa sc sd se sg si sk sl sm sn so sq sr ss st su sv sw ta te tg th ti tk tl tn
     to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu
-    """.split()
-)
+"""
+LANGUAGES = tuple(_CODES.split())
 
 #: How captions become words; scores of different segmentations do not compare.
 CHARACTERS, PENN_TREEBANK = "characters", "Penn Treebank words"

@@ -71,8 +71,8 @@ def check_language(language: str) -> None:
     # align other languages word by word and call that METEOR.
     if language != ENGLISH:
         raise MeteorUnavailableError(
-            "METEOR, as it comes with pycocoevalcap, has the synonyms and paraphrases of English "
-            f"alone, and the language is `{language}`"
+            "METEOR's program, as it comes with pycocoevalcap, has the synonyms and paraphrases of "
+            f"English alone, and the language is `{language}`"
         )
 
 

@@ -274,7 +274,8 @@ def image_statistics(
 
     Raises:
         ValueError: The two do not name the same images.
-        MeteorUnavailableError: `with_meteor` where METEOR is not available, or not in this language.
+        MeteorUnavailableError: `with_meteor` where METEOR is not available, or not in this
+            language.
     """
     check_ids(references.ids, hypotheses)
     tokenize = tokenize or tokenizer(references.language)
@@ -410,8 +411,8 @@ def _meteor_counts(
     except meteor.MeteorImageError as error:
         words = [len(text.split()) for text in (captions[error.row], *texts[error.row])]
         return None, (
-            f"{error} at image {references.ids[error.row]}: its caption has {words[0]} words, its longest "
-            f"reference {max(words[1:])}"
+            f"{error} at image {references.ids[error.row]}: its caption has {words[0]} words, its "
+            f"longest reference {max(words[1:])}"
         )
 
 

@@ -169,6 +169,7 @@ class Bench:
             "encoders": "",
             "slices": json.dumps(["people", "brightness"]),
             "word_slices": "{}",
+            "language": "en",
             "meteor": 0,
             "seed": 1,
         }

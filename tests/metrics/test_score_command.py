@@ -59,7 +59,7 @@ def test_command_says_why_meteor_is_missing(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(meteor, "unavailable_reason", lambda: "there is no Java")
+    monkeypatch.setattr(meteor, "unavailable_reason", lambda language: "there is no Java")
     hypotheses = write(tmp_path / "hypotheses.json", HYPOTHESES)
     assert run_command("--references", references, "--hypotheses", hypotheses) == 0
     assert "METEOR is not available: there is no Java." in capsys.readouterr().out
@@ -139,7 +139,7 @@ def test_ids_and_captions_are_no_markup(
     def fail(images: Any) -> None:
         raise meteor.MeteorImageError(0, "METEOR's program ended")
 
-    monkeypatch.setattr(meteor, "unavailable_reason", lambda: None)
+    monkeypatch.setattr(meteor, "unavailable_reason", lambda language: None)
     monkeypatch.setattr(meteor, "image_counts", fail)
     references = write(tmp_path / "r.json", {"[/b]:dog:": ["a dog [/b]"]})
     hypotheses = write(tmp_path / "h.json", {"[/b]:dog:": "a dog [/b]"})
