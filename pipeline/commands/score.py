@@ -23,8 +23,8 @@ References are COCO annotations, Karpathy's JSON, {id: [caption, ...]} as JSON, 
 header image,caption, or Flickr's token form (file#number<TAB>caption). Hypotheses are COCO results,
 {id: caption} as JSON, the JSON lines of `captioner caption`, such a CSV file, or token lines.
 The numbers equal those of pycocoevalcap 1.2. In Chinese, Japanese, Thai, Lao, Khmer and Burmese, by
---language, a character is a word; METEOR has English only. SPICE is not computed: pycocoevalcap does
-it where its models are.
+--language, a character is a word; METEOR has English only. SPICE is not computed: pycocoevalcap
+does it where its models are.
 """
 _ONE_IMAGE = (
     "CIDEr of one image is 0 by definition: its document frequencies are those of the scored "

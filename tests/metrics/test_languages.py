@@ -55,7 +55,7 @@ def test_nearly_equal_captions_score_high(language: str) -> None:
         ("赤いボールとDOG", "赤 い ボ ー ル と dog"),
         ("ｶﾞラス", "ガ ラ ス"),
         ("น้ำใส", "น้ ำ ใ ส"),
-        ("穿T-Shirt的人，don't！", "穿 t-shirt 的 人 don't"),
+        ("穿T-Shirt的人\uff0cdon't\uff01", "穿 t-shirt 的 人 don't"),
         ("3只狗", "3 只 狗"),
         ("a dog", "a dog"),
         ("。、", ""),
@@ -92,7 +92,7 @@ def test_captions_in_the_wrong_language_come_with_a_warning() -> None:
 def test_an_unspaced_caption_is_told_by_its_letters() -> None:
     assert scripts.is_unspaced("穿T-shirt的男人在草地上走")
     assert not scripts.is_unspaced("a man in 北京")
-    assert not scripts.is_unspaced("。、！")
+    assert not scripts.is_unspaced("。、\uff01")
 
 
 def statistics(language: str) -> ImageStatistics:
