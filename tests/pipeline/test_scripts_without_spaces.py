@@ -43,7 +43,10 @@ trainer: {epochs: 2, batch_size: 32, learning_rate: 0.01, warmup_epochs: 0.0, em
 decoding: {min_length: 4, max_length: 10}
 evaluator: {thresholds: {bleu_1: 0.01, rouge_l: 0.01}, bootstrap: {samples: 20}}
 serving_validator: {max_latency_p95_ms: 60000, max_memory_mb: 8192}
-evaluation: {gallery_size: 2, word_slices: {dogs: [DOG]}}
+evaluation:
+  gallery_size: 2
+  slices: [people, outdoor, brightness, caption_length, dogs]
+  word_slices: {dogs: [DOG]}
 """
 
 pytestmark = [
