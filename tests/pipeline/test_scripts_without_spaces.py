@@ -177,12 +177,13 @@ def test_references_against_themselves_score_1(run: Run) -> None:
 @pytest.fixture(scope="module")
 def server(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of the local server with the pushed models."""
+    config.write_all(run.folders.serving)
     endpoint = launcher.free_endpoint()
     argv = launcher.command("local", run.folders.serving, endpoint)
     log = tmp_path_factory.mktemp("log") / "server.log"
     with launcher.running(argv, endpoint, log) as process:
         process.wait_until_available(config.find_models(run.folders.serving), timeout=240)
-        yield f"http://127.0.0.1:{endpoint.rest_port}"
+        yield endpoint.rest_url
 
 
 def test_what_is_served_is_what_was_scored(run: Run, photographs: Path, server: str) -> None:
