@@ -32,6 +32,9 @@ SLICES = (
     "reference_count",
 )
 
+# Those of them that are told by English words.
+ENGLISH_SLICES = ("people", "animals", "outdoor")
+
 # What scores are read against: people, and captioners that need no model.
 HUMAN = "human"
 MOST_FREQUENT = "most frequent training caption"

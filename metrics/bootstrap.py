@@ -11,6 +11,7 @@ import numpy as np
 
 from tfx_captioner.metrics import bleu, meteor
 from tfx_captioner.metrics.descriptions import jackknife_error
+from tfx_captioner.metrics.languages import segmentation
 from tfx_captioner.metrics.statistics import ImageStatistics
 
 # Resamples that are drawn together; their table of image weights takes 8 bytes a cell.
@@ -79,13 +80,20 @@ def paired_bootstrap(
         Difference and its interval, of every score that both have.
 
     Raises:
-        ValueError: The two are not of the same images, or an argument is out of range.
+        ValueError: The two are not of the same images, their captions were split into words by
+            different rules, or an argument is out of range.
     """
     _check_bootstrap(resamples, confidence)
     if set(candidate.ids) != set(baseline.ids):
         raise ValueError(
             "candidate and baseline must be scored on the same images. In one of them only: "
             f"{len(set(candidate.ids) ^ set(baseline.ids))}."
+        )
+    rules = segmentation(candidate.language), segmentation(baseline.language)
+    if rules[0] != rules[1]:
+        raise ValueError(
+            "candidate and baseline must be scored in the same words. "
+            f"Received: {rules[0]} and {rules[1]}."
         )
     if candidate.ids != baseline.ids:
         baseline = baseline.select(candidate.ids)

@@ -4,7 +4,7 @@ Definitions: distinct-n is the share of different n-grams among all n-grams of t
 al., 2016). Vocabulary coverage is the share of the references' different words that the hypotheses
 use (van Miltenburg et al., 2018). Both fall and rise with the number of captions: compare equal
 sets only. A dangling caption ends in a word that no sentence ends in, the sign of a decoder that
-ran into its length limit.
+ran into its length limit; the words are English ones, so that other languages go without.
 
 Means over images are resampled like the scores. The others count *different* words: a resample
 holds some images twice and a third of them not at all, so that it always has fewer different words
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfx_captioner.metrics import ptb
+from tfx_captioner.metrics.languages import ENGLISH, tokenizer
 from tfx_captioner.metrics.matches import Comparison
 from tfx_captioner.metrics.ngrams import Types, offsets
 
@@ -35,17 +35,13 @@ _PREPOSITIONS = (
 )
 DANGLING_WORDS = frozenset((*_ARTICLES, *_PREPOSITIONS, "and", "or", "as", "is", "are", "am"))
 
-MEANS = ("mean_caption_length", "unknown_word_captions", "dangling_captions", "novel_captions")
-# All measures but the novel captions, which need those of the training.
-MEASURES = ("distinct_1", "distinct_2", "vocabulary_coverage", *MEANS[:-1])
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageDescriptions:
     """What each image adds to the measures.
 
     Attributes:
-        names: Names of the means, some of `MEANS`.
+        names: Names of the means.
         means: float64 [images, means].
         pair_counts: Pairs of neighbouring words of each hypothesis, int64 [images].
         words: Words of the hypotheses.
@@ -121,6 +117,8 @@ def describe(
     comparison: Comparison,
     hypotheses: Sequence[str],
     training_captions: Collection[str] | None = None,
+    *,
+    language: str = ENGLISH,
 ) -> ImageDescriptions:
     """Counts what the measures are made of.
 
@@ -128,16 +126,20 @@ def describe(
         comparison: Hypotheses and references, counted.
         hypotheses: Tokenised hypothesis of each image.
         training_captions: Tokenised captions of the training split, for `novel_captions`.
+        language: Language of the captions; `dangling_captions` are counted in English only.
     """
     # The tokenizer takes some unknown tokens apart ("[UNK]"): look for all its pieces in a row.
-    unknown = f" {ptb.tokenize(UNKNOWN_TOKEN)} "
-    means = [
-        comparison.hypotheses.lengths,
-        [unknown in f" {text} " for text in hypotheses],
-        [DANGLING_WORDS.issuperset(text.split()[-1:] or [""]) for text in hypotheses],
-    ]
+    unknown = f" {tokenizer(language)(UNKNOWN_TOKEN)} "
+    means = {
+        "mean_caption_length": comparison.hypotheses.lengths,
+        "unknown_word_captions": [unknown in f" {text} " for text in hypotheses],
+    }
+    if language == ENGLISH:
+        means["dangling_captions"] = [
+            DANGLING_WORDS.issuperset(text.split()[-1:] or [""]) for text in hypotheses
+        ]
     if training_captions is not None:
-        means.append([text not in training_captions for text in hypotheses])
+        means["novel_captions"] = [text not in training_captions for text in hypotheses]
     words, pairs = comparison.hypotheses.counts[:2]
     # A word of no reference comes behind all of theirs.
     number = np.where(
@@ -146,8 +148,8 @@ def describe(
         comparison.numbers[0],
     )
     return ImageDescriptions(
-        MEANS[: len(means)],
-        np.array(means, np.float64).T,
+        tuple(means),
+        np.array(list(means.values()), np.float64).T,
         np.maximum(0, comparison.hypotheses.lengths - 1),
         Types(number[words.number].astype(np.int32), words.first),
         Types(pairs.number, pairs.first),

@@ -23,6 +23,8 @@ from typing import TextIO, cast
 
 import numpy as np
 
+from tfx_captioner.metrics.languages import ENGLISH
+
 # Parameters of the program's English task: `-l en`, tuned to rankings of WMT.
 _ALPHA, _BETA, _GAMMA, _DELTA = 0.85, 0.2, 0.6, 0.75
 # Exact, stem, synonym and paraphrase matches.
@@ -36,7 +38,7 @@ _CHUNKS, _TEST_WORD_MATCHES, _REFERENCE_WORD_MATCHES = range(20, 23)
 
 
 class MeteorUnavailableError(RuntimeError):
-    """METEOR cannot be computed on this machine; the message says why."""
+    """METEOR cannot be computed on this machine or in a language; the message says why."""
 
 
 class MeteorImageError(RuntimeError):
@@ -59,9 +61,25 @@ class _ProgramEndedError(RuntimeError):
         self.counts = counts
 
 
-def unavailable_reason() -> str | None:
-    """Why METEOR cannot be computed here; None if it can."""
+def check_language(language: str) -> None:
+    """Refuses what the program, as it comes with `pycocoevalcap`, has no data for.
+
+    Raises:
+        MeteorUnavailableError: The language is not English.
+    """
+    # Its tables of paraphrases, and its parameters here, are the English ones; the program would
+    # align other languages word by word and call that METEOR.
+    if language != ENGLISH:
+        raise MeteorUnavailableError(
+            "METEOR's program, as it comes with pycocoevalcap, has the synonyms and paraphrases of "
+            f"English alone, and the language is `{language}`"
+        )
+
+
+def unavailable_reason(language: str = ENGLISH) -> str | None:
+    """Why METEOR cannot be computed here, for captions in a language; None if it can."""
     try:
+        check_language(language)
         _locate()
     except MeteorUnavailableError as error:
         return str(error)

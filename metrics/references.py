@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from tfx_captioner.metrics import archive, ptb
+from tfx_captioner.metrics import archive
 from tfx_captioner.metrics.cider import DocumentFrequencies
+from tfx_captioner.metrics.languages import ENGLISH, tokenizer
 from tfx_captioner.metrics.matches import image_documents
 from tfx_captioner.metrics.ngrams import MAX_ORDER, CountedCaptions, Types
 
@@ -36,6 +37,7 @@ class TokenizedReferences:
         texts: Tokenised references of each image, at least one.
         slices: Slicing feature to the value of each image; may be empty.
         training: What is known of the train split, None without one.
+        language: ISO 639-1 code; it decides what a word is.
 
     Example:
         >>> references = TokenizedReferences.of(
@@ -50,6 +52,7 @@ class TokenizedReferences:
     texts: tuple[tuple[str, ...], ...]
     slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     training: TrainingText | None = None
+    language: str = ENGLISH
 
     @classmethod
     def of(
@@ -58,6 +61,7 @@ class TokenizedReferences:
         *,
         slices: Mapping[str, Sequence[str]] | None = None,
         training_captions: Iterable[Sequence[str]] | None = None,
+        language: str = ENGLISH,
     ) -> TokenizedReferences:
         """Tokenises.
 
@@ -65,10 +69,12 @@ class TokenizedReferences:
             references: All raw reference captions of each image.
             slices: Slicing feature to the value of each image, in the order of `references`.
             training_captions: Raw captions of each image of the train split.
+            language: One of `languages.LANGUAGES`.
 
         Raises:
             ValueError: An image has no reference, its references are one string instead of a
-                sequence of strings, or a slicing feature has not one value per image.
+                sequence of strings, a slicing feature has not one value per image, or the language
+                is unknown.
         """
         check_references(references)
         values = {feature: tuple(of) for feature, of in (slices or {}).items()}
@@ -79,7 +85,7 @@ class TokenizedReferences:
                 f"every slicing feature needs one value per image, {len(references)}. "
                 f"Received: {', '.join(f'{feature}: {count}' for feature, count in wrong.items())}."
             )
-        tokenize = cache(ptb.tokenize)
+        tokenize = cache(tokenizer(language))
         training = None
         if training_captions is not None:
             texts = [tuple(map(tokenize, captions)) for captions in training_captions]
@@ -90,6 +96,7 @@ class TokenizedReferences:
             tuple(tuple(map(tokenize, captions)) for captions in references.values()),
             values,
             training,
+            language,
         )
 
     def with_several_captions(self) -> TokenizedReferences:
@@ -97,11 +104,11 @@ class TokenizedReferences:
         rows = [row for row, texts in enumerate(self.texts) if len(texts) > 1]
         if len(rows) == len(self.ids):
             return self
-        return TokenizedReferences(
-            tuple(self.ids[row] for row in rows),
-            tuple(self.texts[row] for row in rows),
-            {feature: tuple(of[row] for row in rows) for feature, of in self.slices.items()},
-            self.training,
+        return replace(
+            self,
+            ids=tuple(self.ids[row] for row in rows),
+            texts=tuple(self.texts[row] for row in rows),
+            slices={feature: tuple(of[row] for row in rows) for feature, of in self.slices.items()},
         )
 
     @cached_property
@@ -135,7 +142,12 @@ class TokenizedReferences:
 
     def save(self, file: BinaryIO) -> None:
         """Writes one file; equal references make equal bytes."""
-        content: dict[str, Any] = {"ids": self.ids, "texts": self.texts, "slices": self.slices}
+        content: dict[str, Any] = {
+            "ids": self.ids,
+            "texts": self.texts,
+            "slices": self.slices,
+            "language": self.language,
+        }
         if self.training:
             frequencies, captions = self.training
             content |= {
@@ -167,6 +179,7 @@ class TokenizedReferences:
             tuple(map(tuple, archive.text(content["texts"]))),
             {name: tuple(of) for name, of in archive.text(content["slices"]).items()},
             training,
+            archive.text(content["language"]),
         )
 
 

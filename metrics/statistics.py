@@ -13,9 +13,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from tfx_captioner.metrics import archive, bleu, meteor, ptb, rouge
+from tfx_captioner.metrics import archive, bleu, meteor, rouge
 from tfx_captioner.metrics.cider_scores import Given, Groups, cider_scores
 from tfx_captioner.metrics.descriptions import ImageDescriptions, describe
+from tfx_captioner.metrics.languages import ENGLISH, tokenizer
 from tfx_captioner.metrics.matches import Comparison
 from tfx_captioner.metrics.ngrams import MAX_ORDER, CountedCaptions, Types, offsets
 from tfx_captioner.metrics.references import TokenizedReferences, check_ids, check_images
@@ -77,6 +78,7 @@ class ImageStatistics:
         cider_d_train_idf: float64 [images] with those of the training split, or None.
         meteor: float64 [images, 23], the columns of `meteor.image_counts`, or None.
         meteor_failure: Why METEOR is missing though it was asked for; empty if it is not.
+        language: ISO 639-1 code; it decides what was counted as a word.
 
     Example:
         >>> references = TokenizedReferences.of({"1.jpg": ["A dog runs."], "2.jpg": ["A cat."]})
@@ -97,6 +99,7 @@ class ImageStatistics:
     cider_d_train_idf: np.ndarray | None = None
     meteor: np.ndarray | None = None
     meteor_failure: str = ""
+    language: str = ENGLISH
 
     @property
     def slices(self) -> dict[str, tuple[str, ...]]:
@@ -189,6 +192,7 @@ class ImageStatistics:
             cider_d_train_idf=_rows(self.cider_d_train_idf, rows),
             meteor=_rows(self.meteor, rows),
             meteor_failure=self.meteor_failure,
+            language=self.language,
         )
 
     def means(self) -> dict[str, np.ndarray]:
@@ -213,6 +217,7 @@ class ImageStatistics:
             "description_means": described.means,
             "pair_counts": described.pair_counts,
             "meteor_failure": self.meteor_failure,
+            "language": self.language,
         }
         for name in _TYPES:
             types = getattr(described, name)
@@ -244,6 +249,7 @@ class ImageStatistics:
             cider_d_train_idf=content.get("cider_d_train_idf"),
             meteor=content.get("meteor"),
             meteor_failure=archive.text(content["meteor_failure"]),
+            language=archive.text(content["language"]),
         )
 
 
@@ -255,22 +261,24 @@ def image_statistics(
     hypotheses: Mapping[str, str],
     *,
     with_meteor: bool = True,
-    tokenize: Callable[[str], str] = ptb.tokenize,
+    tokenize: Callable[[str], str] | None = None,
 ) -> ImageStatistics:
     """Tokenises and counts the captions of a system; everything that takes long.
 
     Args:
-        references: References of each image.
+        references: References of each image; their language is that of the captions.
         hypotheses: One raw caption for each image of `references`.
         with_meteor: Whether to run METEOR, which takes some 10 ms per image. Where its program
             does not survive an image, it is left out, and `meteor_failure` says so.
-        tokenize: `ptb.tokenize`, or what remembers its results.
+        tokenize: What remembers results of the language's tokenizer; None calls that itself.
 
     Raises:
         ValueError: The two do not name the same images.
-        MeteorUnavailableError: `with_meteor` where METEOR is not available.
+        MeteorUnavailableError: `with_meteor` where METEOR is not available, or not in this
+            language.
     """
     check_ids(references.ids, hypotheses)
+    tokenize = tokenize or tokenizer(references.language)
     captions = [tokenize(hypotheses[image_id]) for image_id in references.ids]
     comparison = Comparison.of(
         CountedCaptions.of(captions), references.counted, references.captions, references.documents
@@ -316,6 +324,7 @@ def score(
     *,
     with_meteor: bool = True,
     training_captions: Iterable[Sequence[str]] | None = None,
+    language: str = ENGLISH,
 ) -> dict[str, float]:
     """Corpus scores of raw captions by TFMA name; `FIELD_NAMES` has those of papers.
 
@@ -325,9 +334,10 @@ def score(
         with_meteor: As in `image_statistics`.
         training_captions: Captions of each image of the train split, for `cider_d_train_idf` and
             `novel_captions`.
+        language: As in `TokenizedReferences.of`.
 
     Raises:
-        ValueError: See `check_images`.
+        ValueError: See `check_images`; or the language is unknown.
         MeteorUnavailableError: `with_meteor` where METEOR is not available.
 
     Example:
@@ -337,7 +347,9 @@ def score(
         1.0
     """
     check_images(references, hypotheses)
-    tokenized = TokenizedReferences.of(references, training_captions=training_captions)
+    tokenized = TokenizedReferences.of(
+        references, training_captions=training_captions, language=language
+    )
     return image_statistics(tokenized, hypotheses, with_meteor=with_meteor).corpus()
 
 
@@ -369,31 +381,38 @@ def _statistics(
         np.array([codes for _, codes in references.slicing.values()], np.int32).reshape(shape),
         np.array(of_slices).reshape(shape),
     )
-    counts, failure = _meteor_counts(references.ids, captions, texts) if with_meteor else (None, "")
+    counts, failure = _meteor_counts(references, captions, texts) if with_meteor else (None, "")
     return ImageStatistics(
         ids=references.ids,
         bleu=bleu.bleu_counts(comparison),
         rouge_l=rouge.rouge_l_scores(comparison, captions, texts),
         cider_d=cider_d,
-        descriptions=describe(comparison, captions, training.captions if training else None),
+        descriptions=describe(
+            comparison,
+            captions,
+            training.captions if training else None,
+            language=references.language,
+        ),
         slicing=slicing,
         cider_d_train_idf=train_idf,
         meteor=counts,
         meteor_failure=failure,
+        language=references.language,
     )
 
 
 def _meteor_counts(
-    ids: Sequence[str], captions: Sequence[str], texts: Sequence[Sequence[str]]
+    references: TokenizedReferences, captions: Sequence[str], texts: Sequence[Sequence[str]]
 ) -> tuple[np.ndarray | None, str]:
     """METEOR's counts, or why there are none."""
+    meteor.check_language(references.language)
     try:
         return meteor.image_counts(list(zip(captions, texts, strict=True))), ""
     except meteor.MeteorImageError as error:
         words = [len(text.split()) for text in (captions[error.row], *texts[error.row])]
         return None, (
-            f"{error} at image {ids[error.row]}: its caption has {words[0]} words, its longest "
-            f"reference {max(words[1:])}"
+            f"{error} at image {references.ids[error.row]}: its caption has {words[0]} words, its "
+            f"longest reference {max(words[1:])}"
         )
 
 

@@ -85,7 +85,8 @@ class DecodingConfig:
       diversity_penalty: Penalty on the log-probability of a word for each time that the groups
         before choose it at the same step.
       repeatable_words: Words that a caption may hold more than once, with spaces between; it holds
-        every other one once at the most. None lets all be repeated, if not immediately.
+        every other one once at the most. None lets all be repeated, if not immediately. Where a
+        word is a character (`models.text`), characters are meant.
     """
 
     beam_size: Positive = 3

@@ -7,8 +7,10 @@ a further setting of the training is none of the Transform's business.
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
+
+from tfx_captioner.metrics.languages import ENGLISH, check_language
 
 STRICT = ConfigDict(extra="forbid")
 
@@ -29,11 +31,14 @@ class TextConfig:
     2
 
     Attributes:
+      language: ISO 639-1 code of the captions' language. Scores depend on it (`metrics.languages`);
+        how captions become tokens does not, for there the script of a character decides.
       max_caption_length: Tokens kept of a caption, start and end included.
       min_word_count: A word seen less often in the train split is unknown.
       max_vocabulary_size: The most frequent words kept, special tokens not counted.
     """
 
+    language: Annotated[str, AfterValidator(check_language)] = ENGLISH
     max_caption_length: Annotated[int, Field(ge=3)] = 24
     min_word_count: Positive = 2
     max_vocabulary_size: Positive = 10_000

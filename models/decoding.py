@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
+from tfx_captioner.metrics import scripts
 from tfx_captioner.models.config import DecodingConfig
 from tfx_captioner.models.data_config import END_ID, PAD_ID, START_ID, UNKNOWN_ID
 from tfx_captioner.models.vocabulary import Vocabulary
@@ -106,8 +107,9 @@ def beam_search(
     finished. At `max_length` words only the end token may follow, so that every hypothesis is a
     complete caption and scored as such. Unknown words, immediate repetitions and captions of less
     than `min_length` words are never generated; where there are `repeatable_words`, no other word
-    is generated twice. A caption that can go on with no word but has to is not finished, and has a
-    score of -inf.
+    is generated twice. A character of a script without spaces is no whole word: it may come twice
+    in a row, as in some words, but not three times. A caption that can go on with no word but has
+    to is not finished, and has a score of -inf.
 
     With several `beam_groups` hypotheses compete within their group, one group after the other
     (Vijayakumar et al., 2016, https://arxiv.org/abs/1610.02424, with Hamming diversity). The
@@ -122,7 +124,10 @@ def beam_search(
     """
     beams = config.beam_size
     words = config.repeatable_words
-    repeatable = None if words is None else vocabulary.ids(words.split())
+    repeatable = _Repeatable(
+        None if words is None else vocabulary.ids(words.split()),
+        tuple(map(scripts.is_unspaced, vocabulary.tokens)),
+    )
     state = model.initial_state(inputs, beams)
     batch = tf.shape(tf.nest.flatten(state)[0])[0]
     # All beams of a group are the same at first; only one of them may compete.
@@ -215,6 +220,18 @@ def sample(
     return token_ids
 
 
+class _Repeatable(NamedTuple):
+    """What may be repeated.
+
+    Attributes:
+      ids: Words that a caption may hold more than once; None for all.
+      characters: Whether each word is a character of a script without spaces.
+    """
+
+    ids: tuple[int, ...] | None
+    characters: tuple[bool, ...]
+
+
 class _Search(NamedTuple):
     """Loop variables. `lengths` counts the end token; `last` is END for a finished hypothesis."""
 
@@ -250,7 +267,7 @@ def _advance(
     model: StepModel,
     search: _Search,
     config: DecodingConfig,
-    repeatable: tuple[int, ...] | None,
+    repeatable: _Repeatable,
 ) -> _Search:
     logits, state = model.step(search.last, search.state)
     following = _continuations(tf.cast(logits, tf.float32), search, config, repeatable)
@@ -282,7 +299,7 @@ def _continuations(
     logits: tf.Tensor,
     search: _Search,
     config: DecodingConfig,
-    repeatable: tuple[int, ...] | None,
+    repeatable: _Repeatable,
 ) -> _Continuations:
     """Finds the likeliest words after each hypothesis, and adds the end.
 
@@ -292,7 +309,7 @@ def _continuations(
     """
     # Beside words that may not be repeated; the end has a place of its own.
     may_not_follow = (*SUPPRESSED_IDS, END_ID)
-    not_repeated = 1 if repeatable is None else search.step
+    not_repeated = 1 if repeatable.ids is None else search.step
     number = config.beam_size + len(may_not_follow) + not_repeated
     number = tf.minimum(number, tf.shape(logits)[-1])
     total = tf.reduce_logsumexp(logits, axis=-1, keepdims=True)
@@ -300,10 +317,15 @@ def _continuations(
     finished = (search.last == END_ID)[..., None]
 
     forbidden = _is_among(words, tf.constant(may_not_follow))
-    forbidden |= words == search.last[..., None]
-    if repeatable is not None:
+    again = words == search.last[..., None]
+    if any(repeatable.characters):
+        before = tf.gather(search.token_ids, tf.maximum(search.step - 2, 0), axis=-1)
+        came_twice = (search.step > 1) & (before == search.last)
+        again &= ~tf.gather(tf.constant(repeatable.characters), words) | came_twice[..., None]
+    forbidden |= again
+    if repeatable.ids is not None:
         is_repetition = _is_among(words, search.token_ids[:, :, None])
-        forbidden |= is_repetition & ~_is_among(words, tf.constant(repeatable, tf.int32))
+        forbidden |= is_repetition & ~_is_among(words, tf.constant(repeatable.ids, tf.int32))
     forbidden |= finished | (search.step == config.max_length)
     word_log_probs = tf.where(forbidden, -float("inf"), likeliest - total)
     end_log_probs = logits[..., END_ID : END_ID + 1] - total

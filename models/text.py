@@ -1,30 +1,30 @@
 """Captions as words, and words as captions again, in any script.
 
 Only strings live here: what turns words into ids is in `models.preprocessing` and
-`models.vocabulary`.
+`models.vocabulary`. The rule is that of `metrics.scripts`, so that captions are scored by the words
+they are made of.
 """
 
 from __future__ import annotations
 
 import tensorflow as tf
 
-# Scripts written without spaces: each character (with its marks) is a token of its own. The long
-# vowel mark of Japanese is not in a script's own class.
-_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\x{30FC}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-_UNSPACED_TOKEN = rf"([{_UNSPACED}]\p{{M}}*)"
+from tfx_captioner.metrics import scripts
+
+# A character of a script without spaces, with its marks.
+_UNSPACED_TOKEN = rf"[{scripts.UNSPACED}]\p{{M}}*"
 # Joiners keep Persian and Indic words whole. No word begins with one, or with a mark: those in
 # front are what is left of an emoji.
-_LETTERS = r"[\p{L}\p{N}][\p{L}\p{M}\p{N}\x{200C}\x{200D}]*"
+_LETTERS = rf"[\p{{L}}\p{{N}}][\p{{L}}\p{{M}}\p{{N}}{scripts.JOINERS}]*"
 _WORD = rf"{_LETTERS}(?:['-]{_LETTERS})*"
-_APOSTROPHES = r"[\x{2018}\x{2019}\x{02BC}\x{FF07}`]"
-_HYPHENS = r"[\x{2010}\x{2011}]"
 
 
 def tokenize(captions: tf.Tensor) -> tf.RaggedTensor:
     """Splits captions into lower-case words.
 
     Text is NFKC-normalised; punctuation and symbols go; words keep inner apostrophes and hyphens;
-    a character of a script without spaces (Chinese, Japanese, Thai, ...) is a word of its own.
+    a character of a script without spaces (Chinese, Japanese, Thai, ...) is a word of its own. The
+    same as `metrics.scripts.split_words`, whatever the language.
 
     Args:
       captions: Captions, string [N], UTF-8.
@@ -37,9 +37,11 @@ def tokenize(captions: tf.Tensor) -> tf.RaggedTensor:
 
     text = tf_text.normalize_utf8(captions, "NFKC")
     text = tf.strings.lower(text, encoding="utf-8")
-    text = tf.strings.regex_replace(text, _APOSTROPHES, "'")
-    text = tf.strings.regex_replace(text, _HYPHENS, "-")
-    text = tf.strings.regex_replace(text, _UNSPACED_TOKEN, r" \1 ")
+    text = tf.strings.regex_replace(text, f"[{scripts.APOSTROPHES}]", "'")
+    text = tf.strings.regex_replace(text, f"[{scripts.HYPHENS}]", "-")
+    for parts, whole in scripts.TAKEN_APART.items():
+        text = tf.strings.regex_replace(text, parts, whole)
+    text = tf.strings.regex_replace(text, _UNSPACED_TOKEN, r" \0 ")
     pieces = tf_text.regex_split(text, _WORD, keep_delim_regex_pattern=_WORD)
     is_word = tf.strings.regex_full_match(pieces.flat_values, _WORD)
     return tf.ragged.boolean_mask(pieces, pieces.with_flat_values(is_word))
@@ -58,5 +60,7 @@ def detokenize(words: tf.Tensor) -> tf.Tensor:
     text = tf.strings.strip(tf.strings.regex_replace(text, " +", " "))
     # Matches do not overlap, so every second gap is left by the first pass.
     for _ in range(2):
-        text = tf.strings.regex_replace(text, rf"([{_UNSPACED}]\p{{M}}*) ([{_UNSPACED}])", r"\1\2")
+        text = tf.strings.regex_replace(
+            text, rf"({_UNSPACED_TOKEN}) ([{scripts.UNSPACED}])", r"\1\2"
+        )
     return text

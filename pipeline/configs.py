@@ -17,9 +17,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from tfx_captioner.components.caption_evaluator.config import EvaluatorConfig
-from tfx_captioner.components.scores import SLICES
+from tfx_captioner.components.scores import ENGLISH_SLICES, SLICES
 from tfx_captioner.components.serving_validator.config import ServingValidatorConfig
 from tfx_captioner.ingestion.config import IngestConfig
+from tfx_captioner.metrics.languages import ENGLISH
 from tfx_captioner.models.config import DecodingConfig, ModelConfig, TrainerConfig, TunerConfig
 from tfx_captioner.models.data_config import STRICT, EncoderConfig, Positive, TextConfig
 from tfx_captioner.pipeline import typed_yaml
@@ -96,8 +97,10 @@ class EvaluationConfig:
       batch_size: Images per call of a model.
       slices: Groups of images scored by themselves, of `components.scores.SLICES` and of
         `word_slices`.
-      word_slices: Further slices: name to words of which one occurs in a reference caption.
-      meteor: Compute METEOR where there is a Java; it takes longer than all others together.
+      word_slices: Further slices: name to words of which one occurs in a reference caption. Other
+        languages than English have no other slices by words: `scores.ENGLISH_SLICES` are left out.
+      meteor: Compute METEOR of English captions where there is a Java; it takes longer than all
+        others together.
       gallery_size: Images of each group (best, worst, random) in the report.
       seed: Seed of random captions, and of random images in the report.
     """
@@ -171,6 +174,31 @@ class PipelineConfig:
                     "`evaluator.slice_rules` must name slices as the report does, such as "
                     f"`people: yes`, of {', '.join(self.evaluation.slices)}. Received: {name!r}."
                 )
+        if self.text.language != ENGLISH:
+            self._check_not_english()
+
+    def _check_not_english(self) -> None:
+        """Refuses rules that ask for what is known of English alone."""
+        of = f"`text.language` is `{self.text.language}`"
+        asked = {"evaluator": self.evaluator, **self.evaluator.slice_rules}
+        for name, rules in asked.items():
+            key = "evaluator" if name == "evaluator" else f"evaluator.slice_rules.{name}"
+            if name.partition(": ")[0] in ENGLISH_SLICES:
+                raise ValueError(
+                    f"`{key}`: the slice is told by English words, and {of}; "
+                    "`evaluation.word_slices` takes words of one's own."
+                )
+            for field in ("thresholds", "change_thresholds", "not_significantly_worse"):
+                if "meteor" in getattr(rules, field):
+                    raise ValueError(
+                        f"`{key}.{field}` must not name meteor: METEOR, as it comes with "
+                        f"pycocoevalcap, has English alone, and {of}."
+                    )
+        if self.selector.metric == "meteor":
+            raise ValueError(
+                "`selector.metric` must not be meteor: METEOR, as it comes with pycocoevalcap, "
+                f"has English alone, and {of}."
+            )
 
     @property
     def root(self) -> Path:

@@ -111,6 +111,7 @@ def create_pipeline(
         split=config.evaluation.split,
         slices=config.evaluation.slices,
         word_slices=config.evaluation.word_slices,
+        language=config.text.language,
         meteor=config.evaluation.meteor,
         seed=config.evaluation.seed,
         code_fingerprint=_fingerprint("reference_scorer"),

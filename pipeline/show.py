@@ -88,10 +88,15 @@ def _score_table(config: PipelineConfig, outputs: Mapping[str, Mapping[str, Node
         for metric in _SCORES
         if any(metric in summary.scores[OVERALL] for summary in summaries.values())
     ]
-    count = next(iter(summaries.values())).image_count
+    first = next(iter(summaries.values()))
     table = Table(
         "metric",
-        title=f"Scores x 100 on {count} images of the {config.evaluation.split} split",
+        title=(
+            f"Scores x 100 on {first.image_count} images of the {config.evaluation.split} split; "
+            f"language {first.language}, counted in {first.segmentation}"
+        ),
+        caption=f"Warning: {first.warning}" if first.warning else None,
+        caption_justify="left",
         title_justify="left",
     )
     for name in summaries:

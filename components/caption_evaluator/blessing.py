@@ -91,6 +91,7 @@ class Measurements:
       differences: Slice to metric to candidate minus baseline; empty without a comparable baseline.
       unavailable: Metric to why it was not computed.
       nearest: Metrics of the nearest neighbour's captions; empty without encoder features.
+      warning: What makes the scores worthless; empty where nothing is known to.
     """
 
     scores: Mapping[str, Mapping[str, float]]
@@ -98,6 +99,7 @@ class Measurements:
     differences: Mapping[str, Mapping[str, Interval]]
     unavailable: Mapping[str, str]
     nearest: Mapping[str, float | None]
+    warning: str = ""
 
 
 def decide(config: EvaluatorConfig, measured: Measurements, baseline: Baseline) -> Verdict:
@@ -109,7 +111,7 @@ def decide(config: EvaluatorConfig, measured: Measurements, baseline: Baseline) 
       baseline: Whether there is something to compare with.
     """
     compare = baseline.status is BaselineStatus.COMPARABLE
-    reasons = []
+    reasons = [Reason(measured.warning, None)] if measured.warning else []
     for name, rules in {OVERALL: config, **config.slice_rules}.items():
         if name not in measured.scores:
             reasons.append(Reason(f"No image is in the slice `{name}`, which has rules.", False))

@@ -29,6 +29,7 @@ from tfx_captioner.components.caption_files import (
 )
 from tfx_captioner.components.reference_scorer.summary import read_references_summary
 from tfx_captioner.components.statistics_files import STATISTICS_FILE, read_statistics
+from tfx_captioner.metrics.languages import segmentation
 
 LOG = logging.getLogger("captioner.caption_evaluator")
 
@@ -52,6 +53,9 @@ class Executor(BaseBeamExecutor):
             `baseline_blessing`.
           output_dict: `evaluation` and `blessing`.
           exec_properties: `model_name`, `encoder_name`, `config` (JSON of an EvaluatorConfig).
+
+        Raises:
+          ValueError: Captions were counted in other words than the references.
         """
         uris = {
             key: artifact_utils.get_single_uri(input_dict[key])
@@ -135,19 +139,27 @@ def _copy_inputs(uris: dict[str, str], uri: str, evaluated: Evaluated) -> None:
 def _read(
     uris: dict[str, str], blessings: Sequence[Artifact], exec_properties: dict[str, Any]
 ) -> Evaluated:
+    references = read_references_summary(uris["references"])
     statistics = read_statistics(uris["statistics"])
     captions = read_captions(uris["captions"])
     baseline = read_generation(uris["baseline_captions"])
+    baseline_statistics = (
+        read_statistics(uris["baseline_statistics"]) if baseline.has_captions else None
+    )
+    for key, of in {"statistics": statistics, "baseline_statistics": baseline_statistics}.items():
+        if of is not None and segmentation(of.language) != references.segmentation:
+            raise ValueError(
+                f"`{key}` must be counted in the words of the references, "
+                f"{references.segmentation}. Received: {segmentation(of.language)}."
+            )
     return Evaluated(
         model_name=exec_properties["model_name"],
         encoder=exec_properties["encoder_name"],
         config=TypeAdapter(EvaluatorConfig).validate_json(exec_properties["config"]),
-        references=read_references_summary(uris["references"]),
+        references=references,
         generation=read_generation(uris["captions"]),
         empty=[image_id for image_id in statistics.ids if not captions[image_id].strip()],
         statistics=statistics,
         baseline=describe_baseline(baseline, blessings),
-        baseline_statistics=(
-            read_statistics(uris["baseline_statistics"]) if baseline.has_captions else None
-        ),
+        baseline_statistics=baseline_statistics,
     )

@@ -80,6 +80,7 @@ def summarize(uri: str, evaluated: Evaluated) -> EvaluationSummary:
         differences,
         unavailable,
         context.get(NEAREST, {}).get(OVERALL, {}),
+        evaluated.references.warning,
     )
     references = evaluated.references
     return EvaluationSummary(
@@ -98,6 +99,9 @@ def summarize(uri: str, evaluated: Evaluated) -> EvaluationSummary:
         differences=differences,
         context=context,
         unavailable=unavailable,
+        language=references.language,
+        segmentation=references.segmentation,
+        warning=references.warning,
         undecodable=references.undecodable,
         refused=[
             image_id

@@ -13,6 +13,7 @@ from tfx.utils import io_utils
 
 from tfx_captioner.components.caption_evaluator.blessing import Baseline, Interval, Verdict
 from tfx_captioner.components.scores import OVERALL, MetricValues
+from tfx_captioner.metrics.languages import ENGLISH, PENN_TREEBANK
 
 SUMMARY_FILE = "verdict.json"
 
@@ -36,7 +37,10 @@ class EvaluationSummary:
       confidence: Share of the resampled scores that an interval holds.
       differences: Slice to metric to candidate minus baseline; empty without a comparable one.
       context: Line, such as the human one, to slice to metrics.
-      unavailable: Metric, or line of the context, to why it was not computed.
+      unavailable: Metric, slice, or line of the context, to why it was not computed.
+      language: Language that the captions were scored in.
+      segmentation: How they became words; scores compare where it is equal.
+      warning: What makes the scores worthless; empty where nothing is known to.
       undecodable: Image id to why it was not scored.
       refused: Ids of images the model raised an error for, scored as an empty caption.
       empty: Ids of images that got an empty caption, those refused included.
@@ -57,6 +61,9 @@ class EvaluationSummary:
     differences: Mapping[str, Mapping[str, Interval]] = dataclasses.field(default_factory=dict)
     context: Mapping[str, Mapping[str, MetricValues]] = dataclasses.field(default_factory=dict)
     unavailable: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    language: str = ENGLISH
+    segmentation: str = PENN_TREEBANK
+    warning: str = ""
     undecodable: Mapping[str, str] = dataclasses.field(default_factory=dict)
     refused: list[str] = dataclasses.field(default_factory=list)
     empty: list[str] = dataclasses.field(default_factory=list)

@@ -13,6 +13,8 @@ from typing import Any
 
 import vl_convert
 
+from tfx_captioner.metrics import scripts
+
 # Defined by the page around the charts.
 COLOURS = ("var(--model)", "var(--reference)", "var(--third)")
 _WIDTH = 330  # pixels; what a phone shows without shrinking the letters
@@ -148,8 +150,8 @@ def word_use(captions: Iterable[str], references: Iterable[str]) -> str:
 
 
 def words_of(caption: str) -> list[str]:
-    """Words of a caption in lower case, without punctuation."""
-    return re.findall(r"[^\W_]+(?:['-][^\W_]+)*", caption.lower())
+    """Words of a caption in lower case, without punctuation, in any language."""
+    return scripts.split_words(caption).split()
 
 
 def _document_shares(captions: Iterable[str]) -> dict[str, float]:

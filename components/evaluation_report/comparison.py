@@ -117,13 +117,21 @@ def compare(evaluations: Sequence[Evaluation], headline: str = "") -> Comparison
       headline: Purpose of the comparison, in a sentence.
 
     Raises:
-      ValueError: They are not on the same images and references.
+      ValueError: They are not on the same images and references, or not in the same words.
     """
     fingerprints = {of.uri: of.summary.split_fingerprint for of in evaluations}
     if len(set(fingerprints.values())) > 1:
         raise ValueError(
             "Evaluations compare only on the same images and references. Received: "
             + ", ".join(f"{uri} on {key}" for uri, key in fingerprints.items())
+            + "."
+        )
+    rules = {of.uri: of.summary.segmentation for of in evaluations}
+    if len(set(rules.values())) > 1:
+        raise ValueError(
+            "Evaluations are not comparable: their captions were split into words by different "
+            "rules, which `text.language` chooses. Received: "
+            + ", ".join(f"{uri} in {rule}" for uri, rule in rules.items())
             + "."
         )
     differences = {}

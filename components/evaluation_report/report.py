@@ -143,7 +143,7 @@ def render(template: str, **values: Any) -> str:
 
 def warnings(summary: EvaluationSummary) -> list[str]:
     """What a reader of the scores must know."""
-    found = []
+    found = [summary.warning] if summary.warning else []
     if summary.undecodable:
         found.append(f"Not scored, since they could not be decoded: {_some(summary.undecodable)}.")
     if summary.empty:

@@ -96,9 +96,12 @@ def _score(summary: EvaluationSummary, metric: str) -> float | None:
 
 
 def _check_comparable(summaries: dict[str, EvaluationSummary]) -> None:
-    fingerprints = {name: summary.split_fingerprint for name, summary in summaries.items()}
-    if len(set(fingerprints.values())) > 1:
+    scored_on = {
+        name: f"{summary.split_fingerprint} in {summary.segmentation}"
+        for name, summary in summaries.items()
+    }
+    if len(set(scored_on.values())) > 1:
         raise ValueError(
-            "The candidates were scored on different images or references and cannot be compared. "
-            f"Fingerprints of their splits: {fingerprints}."
+            "The candidates were scored on different images, references or words and cannot be "
+            f"compared. Fingerprints of their splits: {scored_on}."
         )

@@ -14,6 +14,7 @@ from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionP
 from tfx_captioner.components.artifacts import CaptionReferences
 from tfx_captioner.components.dynamic_inputs import named_channels, spec_with_inputs
 from tfx_captioner.components.reference_scorer.executor import FEATURES, Executor
+from tfx_captioner.metrics.languages import ENGLISH
 
 
 class ReferenceScorerSpec(ComponentSpec):
@@ -24,6 +25,7 @@ class ReferenceScorerSpec(ComponentSpec):
         "encoders": ExecutionParameter(type=str),
         "slices": ExecutionParameter(type=str),
         "word_slices": ExecutionParameter(type=str),
+        "language": ExecutionParameter(type=str),
         "meteor": ExecutionParameter(type=int),
         "seed": ExecutionParameter(type=int),
         "code_fingerprint": ExecutionParameter(type=str),
@@ -66,6 +68,7 @@ class ReferenceScorer(BaseComponent):
         code_fingerprint: str,
         features: Mapping[str, BaseChannel] | None = None,
         word_slices: Mapping[str, Sequence[str]] | None = None,
+        language: str = ENGLISH,
         meteor: bool = True,
         seed: int = 1,
     ) -> None:
@@ -78,6 +81,7 @@ class ReferenceScorer(BaseComponent):
           code_fingerprint: Hash of the executor's code, part of the cache key.
           features: Encoder to its featurized Examples, for the nearest neighbours.
           word_slices: Further slicing features: name to words of which one occurs in a reference.
+          language: Language of the captions; it decides what a word is for all scores.
           meteor: Whether METEOR is computed where it is available.
           seed: Seed of the random captions.
 
@@ -98,6 +102,7 @@ class ReferenceScorer(BaseComponent):
                 word_slices=json.dumps(
                     {name: list(of) for name, of in (word_slices or {}).items()}
                 ),
+                language=language,
                 meteor=int(meteor),
                 seed=seed,
                 code_fingerprint=code_fingerprint,

@@ -27,9 +27,16 @@ from tfx_captioner.components.reference_scorer.summary import (
     ReferencesSummary,
     write_references_summary,
 )
-from tfx_captioner.components.scores import HUMAN, MOST_FREQUENT, OVERALL, RANDOM, SliceScores
+from tfx_captioner.components.scores import (
+    ENGLISH_SLICES,
+    HUMAN,
+    MOST_FREQUENT,
+    OVERALL,
+    RANDOM,
+    SliceScores,
+)
 from tfx_captioner.components.statistics_files import write_tokenized_references
-from tfx_captioner.metrics import meteor
+from tfx_captioner.metrics import languages, meteor
 from tfx_captioner.metrics.references import TokenizedReferences
 from tfx_captioner.metrics.statistics import (
     ImageStatistics,
@@ -59,13 +66,14 @@ class Executor(BaseExecutor):
           input_dict: `examples`, and `features_<encoder>` for each of `encoders`.
           output_dict: `references`.
           exec_properties: `split`, `encoders` (names with commas between), `slices` and
-            `word_slices` (JSON), `meteor`, `seed`.
+            `word_slices` (JSON), `language`, `meteor`, `seed`.
 
         Raises:
           ValueError: The examples have no such split, or none of its images can be decoded.
         """
         output = artifact_utils.get_single_instance(output_dict["references"])
         examples, name = input_dict["examples"], exec_properties["split"]
+        language, slices = exec_properties["language"], json.loads(exec_properties["slices"])
         split = read_split(split_files(examples, name))
         training: Mapping[str, Sequence[str]] = {}
         if TRAIN_SPLIT in artifact_utils.decode_split_names(examples[0].split_names):
@@ -74,12 +82,14 @@ class Executor(BaseExecutor):
             split.references,
             slices=slice_features(
                 split.images.values(),
-                json.loads(exec_properties["slices"]),
+                slices,
                 json.loads(exec_properties["word_slices"]),
+                language,
             ),
             training_captions=training.values() if training else None,
+            language=language,
         )
-        unavailable = _unavailable(bool(exec_properties["meteor"]), references)
+        unavailable = _unavailable(bool(exec_properties["meteor"]), references, slices)
         lines = Lines(references, "meteor" not in unavailable, exec_properties["seed"])
         encoders = [encoder for encoder in exec_properties["encoders"].split(",") if encoder]
         summary = ReferencesSummary(
@@ -94,12 +104,21 @@ class Executor(BaseExecutor):
                 if training
             },
             unavailable=unavailable,
+            language=language,
+            segmentation=languages.segmentation(language),
+            warning=_warning(split.references, language),
         )
         write_references(output.uri, split.references)
         write_tokenized_references(output.uri, references)
         write_references_summary(output.uri, summary)
         output.set_string_custom_property(SPLIT_FINGERPRINT, summary.split_fingerprint)
-        LOG.info("%d images, %d references", len(references.ids), sum(map(len, references.texts)))
+        LOG.info(
+            "%d images, %d references, language %s: %s",
+            len(references.ids),
+            sum(map(len, references.texts)),
+            language,
+            summary.segmentation,
+        )
 
 
 class Lines:
@@ -155,13 +174,29 @@ class Lines:
         )
 
 
-def _unavailable(wants_meteor: bool, references: TokenizedReferences) -> dict[str, str]:
-    """Metric to why it is not computed."""
+def _warning(references: Mapping[str, Sequence[str]], language: str) -> str:
+    """That the captions are not in the language they are said to be in; empty where they are."""
+    found = languages.warning(language, (text for texts in references.values() for text in texts))
+    if not found:
+        return ""
+    warning = f"{found}, as `text.language`."
+    LOG.warning(warning)
+    return warning
+
+
+def _unavailable(
+    wants_meteor: bool, references: TokenizedReferences, slices: Sequence[str]
+) -> dict[str, str]:
+    """Metric, or slices, to why it is not computed."""
     reasons = {}
     if not wants_meteor:
         reasons["meteor"] = "switched off by `evaluation.meteor`"
-    elif reason := meteor.unavailable_reason():
+    elif reason := meteor.unavailable_reason(references.language):
         reasons["meteor"] = reason
+    if references.language != languages.ENGLISH:
+        why = f"it is told by English words, and the language is `{references.language}`"
+        reasons["dangling_captions"] = why
+        reasons |= {f"slice {name}": why for name in slices if name in ENGLISH_SLICES}
     if references.training is None:
         why = "the examples have no train split"
         reasons |= {"cider_d_train_idf": why, "novel_captions": why}

@@ -7,9 +7,11 @@ so that it is the same for every model.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from tfx_captioner.components.reference_scorer.split import EvaluatedImage
+from tfx_captioner.components.scores import ENGLISH_SLICES
+from tfx_captioner.metrics.languages import ENGLISH, is_spaced, tokenizer
 
 
 def _words(text: str) -> frozenset[str]:
@@ -33,45 +35,65 @@ OUTDOOR = _words(
     "sand sea sidewalk sky snow snowy street sunset surf tree trees trail wave waves woods "
     "yard"
 )
-_WORDS = {"people": PEOPLE, "animals": ANIMALS, "outdoor": OUTDOOR}
+_WORDS = dict(zip(ENGLISH_SLICES, (PEOPLE, ANIMALS, OUTDOOR), strict=True))
 
 
 def slice_features(
-    images: Iterable[EvaluatedImage], names: Iterable[str], word_slices: Mapping[str, Iterable[str]]
+    images: Iterable[EvaluatedImage],
+    names: Iterable[str],
+    word_slices: Mapping[str, Iterable[str]],
+    language: str = ENGLISH,
 ) -> dict[str, list[str]]:
     """The value of every slicing feature for every image.
 
     Args:
       images: Images with their references.
-      names: Names among `SLICES` and the keys of `word_slices`.
+      names: Names among `SLICES` and the keys of `word_slices`; in other languages those of
+        `ENGLISH_SLICES` are passed over.
       word_slices: Further slices: name to words of which one occurs in a reference.
+      language: Language of the references.
 
     Returns:
       Feature to a value for each image, such as `{"people": ["yes", "no"]}`.
     """
     known = {name: frozenset(words) for name, words in (*_WORDS.items(), *word_slices.items())}
-    values: dict[str, list[str]] = {name: [] for name in names}
+    values: dict[str, list[str]] = {
+        name: [] for name in names if language == ENGLISH or name not in ENGLISH_SLICES
+    }
     for image in images:
         features = {
-            "caption_length": _caption_length(image.references),
+            "caption_length": _caption_length(image.references, language),
             "orientation": _orientation(image.width, image.height),
             "brightness": _brightness(image.brightness),
             "source": image.source,
             "reference_count": str(len(image.references)),
         }
-        words = frozenset(re.findall(r"\w+", " ".join(image.references).lower()))
+        holds_one_of = _search(image.references, language)
         for name, column in values.items():
-            column.append(features.get(name) or ("no" if words.isdisjoint(known[name]) else "yes"))
+            column.append(features.get(name) or ("yes" if holds_one_of(known[name]) else "no"))
     return values
 
 
-def _caption_length(references: Iterable[str]) -> str:
+def _search(references: Sequence[str], language: str) -> Callable[[Iterable[str]], bool]:
+    """Tells whether one of some words occurs in a reference."""
+    if is_spaced(language):
+        words = frozenset(re.findall(r"\w+", " ".join(references).lower()))
+        return lambda wanted: not words.isdisjoint(wanted)
+    # A word is some characters in a row.
+    split = tokenizer(language)
+    texts = [f" {split(reference)} " for reference in references]
+    return lambda wanted: any(f" {split(word)} " in text for word in wanted for text in texts)
+
+
+def _caption_length(references: Iterable[str], language: str) -> str:
     """Mean words of the references; Flickr8k's terciles lie near 10 and 12."""
-    lengths = [len(reference.split()) for reference in references]
+    spaced = is_spaced(language)
+    unit, split = ("words", str) if spaced else ("characters", tokenizer(language))
+    lengths = [len(split(reference).split()) for reference in references]
     mean = sum(lengths) / len(lengths)
     if mean < 10:
-        return "short (under 10 words)"
-    return "medium (10 to 12 words)" if mean <= 12 else "long (over 12 words)"
+        return f"short (under 10 {unit})"
+    return f"medium (10 to 12 {unit})" if mean <= 12 else f"long (over 12 {unit})"
 
 
 def _orientation(width: int, height: int) -> str:

@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from tfx_captioner.components.caption_files import read_json, write_json
 from tfx_captioner.components.scores import MetricValues
+from tfx_captioner.metrics.languages import ENGLISH, PENN_TREEBANK
 
 SUMMARY_FILE = "references_summary.json"
 
@@ -25,7 +26,10 @@ class ReferencesSummary:
       undecodable: Image id to why it is not scored.
       context: Line, such as `scores.HUMAN`, to slice to metrics.
       nearest: Encoder to slice to metrics of its nearest neighbours' captions.
-      unavailable: Metric to why it is not computed.
+      unavailable: Metric, or slices, to why it is not computed.
+      language: Language that the captions are scored in.
+      segmentation: How they become words; scores compare where it is equal.
+      warning: What makes the scores worthless; empty where nothing is known to.
     """
 
     split: str
@@ -35,6 +39,9 @@ class ReferencesSummary:
     context: Mapping[str, Mapping[str, MetricValues]] = dataclasses.field(default_factory=dict)
     nearest: Mapping[str, Mapping[str, MetricValues]] = dataclasses.field(default_factory=dict)
     unavailable: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    language: str = ENGLISH
+    segmentation: str = PENN_TREEBANK
+    warning: str = ""
 
 
 _ADAPTER = TypeAdapter(ReferencesSummary)

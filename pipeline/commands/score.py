@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,12 +17,14 @@ examples:
   captioner score --references Flickr8k.token.txt --hypotheses mine.txt --subset
   captioner score --references dataset_flickr8k.json --split test --hypotheses captions.jsonl
   captioner score --references captions_val2014.json --hypotheses results.json --json scores.json
+  captioner score --references coco-cn.json --hypotheses results.json --language zh
 
 References are COCO annotations, Karpathy's JSON, {id: [caption, ...]} as JSON, a CSV file with the
 header image,caption, or Flickr's token form (file#number<TAB>caption). Hypotheses are COCO results,
 {id: caption} as JSON, the JSON lines of `captioner caption`, such a CSV file, or token lines.
-The numbers equal those of pycocoevalcap 1.2. SPICE is not computed: pycocoevalcap does it where its
-models are.
+The numbers equal those of pycocoevalcap 1.2. In Chinese, Japanese, Thai, Lao, Khmer and Burmese, by
+--language, a character is a word; METEOR has English only. SPICE is not computed: pycocoevalcap
+does it where its models are.
 """
 _ONE_IMAGE = (
     "CIDEr of one image is 0 by definition: its document frequencies are those of the scored "
@@ -44,6 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--subset", action="store_true", help="score only the images that have a hypothesis"
     )
     parser.add_argument(
+        "--language",
+        default="en",
+        metavar="CODE",
+        help="ISO 639-1 code of the captions' language, which decides what a word is; default en",
+    )
+    parser.add_argument(
         "--json", type=Path, metavar="OUT", help="also write the scores here, in full precision"
     )
     parser.add_argument(
@@ -53,23 +62,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the scores and, if asked to, writes them."""
-    from tfx_captioner.metrics import meteor
+    from tfx_captioner.metrics import languages, meteor
     from tfx_captioner.metrics.references import TokenizedReferences
     from tfx_captioner.metrics.statistics import FIELD_NAMES, image_statistics
 
+    language = arguments.language
+    try:
+        segmentation = languages.segmentation(language)
+    except ValueError as error:
+        raise UserError(f"--language: {error}") from error
     references, hypotheses = _read(arguments)
-    reason = "left out by --no-meteor" if arguments.no_meteor else meteor.unavailable_reason()
+    reason: str | None = "left out by --no-meteor"
+    if not arguments.no_meteor:
+        reason = meteor.unavailable_reason(language)
     statistics = image_statistics(
-        TokenizedReferences.of(references), hypotheses, with_meteor=reason is None
+        TokenizedReferences.of(references, language=language),
+        hypotheses,
+        with_meteor=reason is None,
     )
+    captions = itertools.chain(hypotheses.values(), *references.values())
+    warning = languages.warning(language, captions)
     reason = reason or statistics.meteor_failure
     corpus = statistics.corpus()
     scores = {field: corpus[name] for name, field in FIELD_NAMES.items() if name in corpus}
     report = {
         **scores,
+        "language": language,
+        "segmentation": segmentation,
         "images": len(references),
         "references": sum(map(len, references.values())),
         "unavailable": {"METEOR": reason} if reason else {},
+        "warnings": [f"{warning}, by --language."] if warning else [],
         "notes": [_ONE_IMAGE] if len(references) == 1 else [],
     }
     _print(scores, report)
@@ -118,7 +141,12 @@ def _print(scores: Mapping[str, float], report: Mapping[str, Any]) -> None:
         table.add_row(name, "not available")
     # Reasons name images: no id is markup.
     console = Console(highlight=False, markup=False, emoji=False)
-    console.print(f"{report['images']:,} images, {report['references']:,} references")
+    for warning in report["warnings"]:
+        console.print(f"WARNING: {warning}", style="bold red")
+    console.print(
+        f"{report['images']:,} images, {report['references']:,} references; "
+        f"language {report['language']}, counted in {report['segmentation']}"
+    )
     console.print(table)
     for name, reason in report["unavailable"].items():
         console.print(f"{name} is not available: {reason}.")

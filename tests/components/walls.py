@@ -169,6 +169,7 @@ class Bench:
             "encoders": "",
             "slices": json.dumps(["people", "brightness"]),
             "word_slices": "{}",
+            "language": "en",
             "meteor": 0,
             "seed": 1,
         }
@@ -190,11 +191,12 @@ class Bench:
         settings: EvaluatorConfig,
         baseline_model: standard_artifacts.Model | None = None,
         baseline_blessing: standard_artifacts.ModelBlessing | None = None,
+        scored_against: CaptionReferences | None = None,
     ) -> Evaluated:
         """From a model to the verdict on it."""
         captions = self.captions(model, baseline_model=baseline_model)
         references = self.references()
-        statistics = self.statistics(references=references, **captions)
+        statistics = self.statistics(references=scored_against or references, **captions)
         outputs = self.execute(
             Executor(),
             {

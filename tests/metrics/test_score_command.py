@@ -59,7 +59,7 @@ def test_command_says_why_meteor_is_missing(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(meteor, "unavailable_reason", lambda: "there is no Java")
+    monkeypatch.setattr(meteor, "unavailable_reason", lambda language: "there is no Java")
     hypotheses = write(tmp_path / "hypotheses.json", HYPOTHESES)
     assert run_command("--references", references, "--hypotheses", hypotheses) == 0
     assert "METEOR is not available: there is no Java." in capsys.readouterr().out
@@ -139,7 +139,7 @@ def test_ids_and_captions_are_no_markup(
     def fail(images: Any) -> None:
         raise meteor.MeteorImageError(0, "METEOR's program ended")
 
-    monkeypatch.setattr(meteor, "unavailable_reason", lambda: None)
+    monkeypatch.setattr(meteor, "unavailable_reason", lambda language: None)
     monkeypatch.setattr(meteor, "image_counts", fail)
     references = write(tmp_path / "r.json", {"[/b]:dog:": ["a dog [/b]"]})
     hypotheses = write(tmp_path / "h.json", {"[/b]:dog:": "a dog [/b]"})
@@ -147,6 +147,47 @@ def test_ids_and_captions_are_no_markup(
     printed = capsys.readouterr().out
     assert "METEOR's program ended at image [/b]:dog:" in printed
     assert "Bleu_4" in printed
+
+
+CHINESE = {"1": ["一只狗在草地上奔跑"], "2": ["一个男人在骑车"]}
+NEARLY = {"1": "一只狗在草地上跑", "2": "一个男人骑车"}
+
+
+def test_a_language_without_spaces_is_scored_by_characters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = ("--references", write(tmp_path / "r.json", CHINESE))
+    files += ("--hypotheses", write(tmp_path / "h.json", NEARLY), "--json", tmp_path / "out.json")
+    assert run_command(*files, "--language", "zh") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "2 images, 2 references; language zh, counted in characters" in printed
+    assert "English alone, and the language is `zh`." in printed
+    assert "WARNING" not in printed
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert written["Bleu_4"] > 0.6
+    assert written["ROUGE_L"] > 0.9
+    assert written["CIDEr"] > 5
+    assert "METEOR" not in written
+    assert (written["language"], written["segmentation"]) == ("zh", "characters")
+
+
+def test_no_caption_without_spaces_scores_0_silently(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = ("--references", write(tmp_path / "r.json", CHINESE))
+    files += ("--hypotheses", write(tmp_path / "h.json", NEARLY), "--json", tmp_path / "out.json")
+    assert run_command(*files, "--no-meteor") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "WARNING: 4 of 4 captions are in a script without spaces" in printed
+    assert "one of ja, km, lo, my, th, zh, by --language." in printed
+    assert "counted in Penn Treebank words" in printed
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert len(written["warnings"]) == 1
+
+
+def test_an_unknown_language_is_refused(tmp_path: Path, references: Path) -> None:
+    with pytest.raises(UserError, match=r"--language: .* Received: 'xx'\."):
+        run_command("--references", references, "--hypotheses", references, "--language", "xx")
 
 
 # Imports as they are where only the base install is.

@@ -164,6 +164,19 @@ def test_never_unknown_repeated_or_empty() -> None:
     assert score == pytest.approx(math.log(0.05 * 0.06))
 
 
+def test_a_character_may_be_doubled_but_not_tripled() -> None:
+    table = {START: {A: 0.9, B: 0.1}, A: {A: 0.9, END_ID: 0.1}, B: {B: 0.9, END_ID: 0.1}}
+
+    def best(*words: str) -> list[int]:
+        vocabulary = Vocabulary((*SPECIAL_TOKENS, *words))
+        config = DecodingConfig(beam_size=1, max_length=4, length_normalization=0.0)
+        found = beam_search(FakeModel(table), None, config, vocabulary)
+        return found.token_ids.numpy()[0, 0].tolist()
+
+    assert best("妈", "b", "c", "d") == [A, A, END_ID, 0, 0]
+    assert best("a", "妈", "c", "d") == [A, END_ID, 0, 0, 0]
+
+
 def test_no_word_twice_but_those_that_may_be_repeated() -> None:
     table = {
         START: {A: 1.0},

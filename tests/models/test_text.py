@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
+from hypothesis import strategies
 
+from tfx_captioner.metrics import scripts
 from tfx_captioner.models import text
 
 
@@ -49,5 +52,26 @@ def test_detokenize(words: list[str], caption: str) -> None:
 
 
 def test_unspaced_scripts_survive_the_round_trip() -> None:
-    caption = "棕色的狗在草地上跑"
-    assert text.detokenize(text.tokenize([caption]).to_tensor(""))[0].numpy().decode() == caption
+    for caption in ("棕色的狗在草地上跑", "男の子がサッカーボールを蹴る", "ผู้ชายดื่มน้ำ", "កង់ដ៏ធំមួយ"):
+        words = text.tokenize([caption]).to_tensor("")
+        assert text.detokenize(words)[0].numpy().decode() == caption
+
+
+PIECES = strategies.sampled_from(
+    [
+        *"aéßςΣ9٣²½Ⅷ_'-\u2011\u2019` .,!?。、・ー々〇狗犬がか\u3099ｶﾞア㍍㈱ヽ〆ｗ한글",
+        *"\u200b\u200c\u200d\u0301\ufe0f🐶ก้ำา\u0e4d๑ฯ฿ກຳ\u0ecdາກັខ្មែ។៣မြန်မာ၊ऀदौ़ًك𠀋",
+        *("Dog", "t-shirt", "don't", "  ", "\n", "\u3000", "İ"),
+    ]
+)
+
+
+@hypothesis.settings(max_examples=300, deadline=None, derandomize=True)
+@hypothesis.given(strategies.lists(strategies.lists(PIECES, max_size=12).map("".join), max_size=20))
+def test_metrics_split_captions_as_training_does(captions: list[str]) -> None:
+    trained_on = (
+        [" ".join(word.decode() for word in words) for words in text.tokenize(captions).to_list()]
+        if captions
+        else []
+    )
+    assert [scripts.split_words(caption) for caption in captions] == trained_on

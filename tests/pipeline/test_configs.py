@@ -112,3 +112,33 @@ def test_encoders_trained_from_a_stage_on_are_featurized_up_to_it() -> None:
 
 def test_trained_encoders_need_no_featurizer() -> None:
     assert load_config("sample").featurized_encoders() == {}
+
+
+def test_the_language_decides_what_rules_may_ask_for() -> None:
+    assert load_config().text.language == "en"
+    assert load_config("flickr8k", ["text.language=zh"]).text.language == "zh"
+    load_config(overrides=["evaluator.thresholds={meteor: 0.1}", "selector.metric=meteor"])
+
+
+@pytest.mark.parametrize(
+    ("override", "part"),
+    [
+        ("evaluator.thresholds={meteor: 0.1}", "`evaluator.thresholds` must not name meteor"),
+        ("evaluator.change_thresholds={meteor: 0}", "`evaluator.change_thresholds` must not"),
+        ("evaluator.not_significantly_worse=[meteor]", "worse` must not name meteor"),
+        (
+            "evaluator.slice_rules={'brightness: dark': {thresholds: {meteor: 0}}}",
+            "`evaluator.slice_rules.brightness: dark.thresholds` must not name meteor",
+        ),
+        (
+            "evaluator.slice_rules={'people: yes': {thresholds: {bleu_4: 0}}}",
+            "`evaluator.slice_rules.people: yes`: the slice is told by English words",
+        ),
+        ("selector.metric=meteor", "`selector.metric` must not be meteor"),
+        ("text.language=xx", "zh zu. Received: 'xx'."),
+    ],
+)
+def test_what_is_english_only_is_refused_in_other_languages(override: str, part: str) -> None:
+    with pytest.raises(UserError) as error:
+        load_config(overrides=["text.language=ja", override])
+    assert part in " ".join(str(error.value).split())

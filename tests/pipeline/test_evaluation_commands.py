@@ -18,13 +18,20 @@ from tfx_captioner.components.caption_evaluator.summary import EvaluationSummary
 from tfx_captioner.components.caption_files import write_captions, write_json, write_references
 from tfx_captioner.components.evaluation_report.gallery import write_gallery
 from tfx_captioner.components.statistics_files import write_statistics
+from tfx_captioner.metrics.languages import segmentation
 from tfx_captioner.metrics.references import TokenizedReferences
 from tfx_captioner.metrics.statistics import image_statistics
 from tfx_captioner.pipeline.cli import main
 
 
 def evaluated(
-    root: Path, model: str, execution: int, bleu_4: float, split: str = "same", said: str = "a dog"
+    root: Path,
+    model: str,
+    execution: int,
+    bleu_4: float,
+    split: str = "same",
+    said: str = "a dog",
+    language: str = "en",
 ) -> Path:
     """An evaluation where a run of the pipeline puts it; a later execution is younger."""
     folder = root / "artifacts" / f"CaptionEvaluator.{model}" / "evaluation" / str(execution)
@@ -36,12 +43,14 @@ def evaluated(
         verdict=Verdict(True, (Reason("bleu_4 reaches 0.1.", True),)),
         baseline=Baseline(BaselineStatus.NONE),
         scores={"all images": {"bleu_4": bleu_4}},
+        language=language,
+        segmentation=segmentation(language),
     )
     write_summary(str(folder), summary)
     captions, references = {"1.jpg": said}, {"1.jpg": ["a dog runs"]}
     write_captions(str(folder), captions)
     write_references(str(folder), references)
-    tokenised = TokenizedReferences.of(references)
+    tokenised = TokenizedReferences.of(references, language=language)
     write_statistics(str(folder), image_statistics(tokenised, captions, with_meteor=False))
     os.utime(folder / "verdict.json", (execution, execution))
     return folder
@@ -103,6 +112,17 @@ def test_compare_prints_scores_and_writes_the_page(
     # By the captions: both words of the first one's are right, and one is missing.
     assert f"{100 * (math.exp(-0.5) - 1):.1f}" in printed
     assert "cnn_lstm and resnet_gru" in page.read_text()
+
+
+def test_compare_of_scores_in_other_words_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = evaluated(tmp_path / "a", "cnn_lstm", 1, 0.25)
+    second = evaluated(tmp_path / "b", "cnn_lstm", 1, 0.25, language="zh")
+    assert main(["compare", str(first), str(second)]) == 2
+    error = capsys.readouterr().err
+    assert "not comparable" in error
+    assert f"{first} in Penn Treebank words, {second} in characters" in error
 
 
 def test_compare_of_other_images_is_refused(

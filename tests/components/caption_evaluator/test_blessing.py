@@ -34,11 +34,12 @@ def verdict(
     failures: tuple[FailedThreshold, ...] = (),
     differences: dict[str, dict[str, Interval]] | None = None,
     nearest: dict[str, float | None] | None = None,
+    warning: str = "",
     **rules: Any,
 ) -> Verdict:
     config = EvaluatorConfig(**{"thresholds": {"bleu_4": 0.1}, **rules})
     measured = Measurements(
-        SCORES, failures, differences or {}, {"meteor": "no Java"}, nearest or {}
+        SCORES, failures, differences or {}, {"meteor": "no Java"}, nearest or {}, warning
     )
     return decide(config, measured, baseline)
 
@@ -68,6 +69,12 @@ def test_change_is_asked_of_a_comparable_baseline_only() -> None:
     other = verdict(Baseline(BaselineStatus.INCOMPARABLE, "it is gone"), **rules)
     assert other.blessed
     assert "not comparable (it is gone): only the absolute thresholds" in words(other)
+
+
+def test_what_makes_scores_worthless_is_said_first() -> None:
+    result = verdict(warning="2 of 2 captions are in a script without spaces.")
+    assert result.reasons[0].text == "2 of 2 captions are in a script without spaces."
+    assert result.reasons[0].passed is None
 
 
 def test_missing_metric_is_not_blessed_and_says_why() -> None:

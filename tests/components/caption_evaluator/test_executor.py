@@ -130,3 +130,10 @@ def test_metric_that_was_not_computed_is_not_blessed(bench: Bench) -> None:
     assert (Path(result.blessing.uri) / constants.NOT_BLESSED_FILE_NAME).exists()
     assert "meteor was asked for (at least 0.1) but not computed" in result.reasons
     assert "switched off by `evaluation.meteor`" in result.reasons
+
+
+def test_captions_counted_in_other_words_are_refused(bench: Bench) -> None:
+    with pytest.raises(ValueError, match="`statistics` must be counted in the words of the ref"):
+        bench.evaluate(
+            bench.model("good"), settings(), scored_against=bench.references(language="zh")
+        )

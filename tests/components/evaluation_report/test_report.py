@@ -88,6 +88,15 @@ def test_verdict_comes_before_scores_and_scores_have_intervals() -> None:
     assert "95% intervals" in page
 
 
+def test_scores_come_with_the_words_they_are_counted_in() -> None:
+    page = render_report(summary(), CAPTIONS, REFERENCES, [], None)
+    assert "Language en; counted in Penn Treebank words, as the COCO caption evaluation" in page
+    changes = {"language": "ja", "segmentation": "characters", "warning": "Not so."}
+    page = render_report(summary(**changes), CAPTIONS, REFERENCES, [], None)
+    assert "Language ja; counted in characters: each character of a script" in page
+    assert "<li>Not so.</li>" in page
+
+
 def test_text_from_outside_is_escaped() -> None:
     page = render_report(summary(), CAPTIONS, REFERENCES, [PICTURE], None)
     assert "a &lt;script&gt;wall" in page

@@ -27,7 +27,13 @@ from tfx_captioner.components.model_selector.executor import Executor
 
 
 def candidate(
-    root: Path, name: str, *, blessed: bool, bleu_4: float | None, split: str = "same"
+    root: Path,
+    name: str,
+    *,
+    blessed: bool,
+    bleu_4: float | None,
+    split: str = "same",
+    segmentation: str = "characters",
 ) -> dict[str, list[Any]]:
     """The artifacts of one candidate, as its trainer and evaluator would leave them."""
     model = make_artifact(standard_artifacts.Model, root / name / "model", artifact_id=len(name))
@@ -43,6 +49,7 @@ def candidate(
         verdict=Verdict(blessed, (Reason("bleu_4 was looked at.", blessed),)),
         baseline=Baseline(BaselineStatus.NONE),
         scores={"all images": {"bleu_4": bleu_4}},
+        segmentation=segmentation,
     )
     write_summary(evaluation.uri, summary)
     blessing = make_artifact(standard_artifacts.ModelBlessing, root / name / "blessing")
@@ -98,12 +105,13 @@ def test_the_stock_pusher_pushes_a_blessed_champion_only(tmp_path: Path, blessed
     assert bool(list((tmp_path / "serving").glob("*/saved_model.pb"))) is blessed
 
 
-def test_other_images_cannot_be_compared(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="scored on different images or references"):
+@pytest.mark.parametrize("other", [{"split": "other"}, {"segmentation": "words"}])
+def test_other_images_or_words_cannot_be_compared(tmp_path: Path, other: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="scored on different images, references or words"):
         choose(
             tmp_path,
             candidate(tmp_path, "a", blessed=True, bleu_4=0.2),
-            candidate(tmp_path, "b", blessed=True, bleu_4=0.3, split="other"),
+            candidate(tmp_path, "b", blessed=True, bleu_4=0.3, **other),
         )
 
 

@@ -7,6 +7,7 @@ import pytest
 from tests.components.walls import COLOURS, Bench, references
 from tfx_captioner.components.caption_files import read_references
 from tfx_captioner.components.examples import fingerprint_of
+from tfx_captioner.components.reference_scorer import executor
 from tfx_captioner.components.reference_scorer.summary import read_references_summary
 from tfx_captioner.components.scores import HUMAN, MOST_FREQUENT, OVERALL, RANDOM
 from tfx_captioner.components.statistics_files import read_tokenized_references
@@ -62,3 +63,24 @@ def test_lines_that_need_no_model(uri: str) -> None:
 def test_what_is_not_computed_is_told(bench: Bench, uri: str) -> None:
     unavailable = read_references_summary(uri).unavailable
     assert unavailable == {"meteor": "switched off by `evaluation.meteor`"}
+
+
+def test_the_language_is_told_and_its_words_are_counted(bench: Bench) -> None:
+    uri = bench.references(language="zh", meteor=1, slices='["people", "brightness"]').uri
+    summary = read_references_summary(uri)
+    assert (summary.language, summary.segmentation, summary.warning) == ("zh", "characters", "")
+    assert "English alone" in summary.unavailable["meteor"]
+    assert {"dangling_captions", "slice people"} <= set(summary.unavailable)
+    tokenised = read_tokenized_references(uri)
+    assert tokenised.language == "zh"
+    assert set(tokenised.slices) == {"brightness"}
+    assert "dangling_captions" not in summary.context[HUMAN][OVERALL]
+
+
+def test_captions_in_another_script_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    captions = {"1.jpg": ["一只狗在跑", "一只狗"], "2.jpg": ["a dog"]}
+    warning = executor._warning(captions, "en")
+    assert warning.startswith("2 of 3 captions are in a script without spaces")
+    assert warning.endswith(", as `text.language`.")
+    assert warning in caplog.text
+    assert executor._warning(captions, "zh") == ""

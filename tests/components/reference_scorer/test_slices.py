@@ -51,6 +51,17 @@ def test_boundaries(changes: dict[str, object], name: str, value: str) -> None:
     assert slice_features([image(**changes)], [name], {}) == {name: [value]}
 
 
+def test_slices_in_a_language_without_spaces() -> None:
+    seen = image(references=("一个男人骑自行车。", "他骑车"))
+    cycling = {"cycling": ("自行车", "单车")}
+    names = ["people", "animals", "outdoor", "cycling", "caption_length", "orientation"]
+    assert slice_features([seen, image(references=("自在行走" * 3,))], names, cycling, "zh") == {
+        "cycling": ["yes", "no"],
+        "caption_length": ["short (under 10 characters)", "medium (10 to 12 characters)"],
+        "orientation": ["landscape"] * 2,
+    }
+
+
 def test_words_of_ones_own() -> None:
     cars = {"vehicles": ("car", "bus")}
     seen = image(references=("a red car .",))
