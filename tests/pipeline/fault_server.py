@@ -123,7 +123,7 @@ def _run(request: dict[str, Any], control: Control) -> int:
 
     stages = _Stages(request, control)
     logging.getLogger("absl").addHandler(stages)
-    if request["last"]:
+    if request["last"] != LAST_NODE:
         graph.create_pipeline = _up_to(request["last"], graph.create_pipeline)
         show.show_run = lambda *_: 0  # there is nothing to show yet
     try:
@@ -171,7 +171,7 @@ class _Stages(logging.Handler):
                 target = Path(self._request["snapshots"], node)
                 shutil.copytree(self._request["root"], target, ignore=SNAPSHOT_IGNORED)
             self._begin(node)
-        elif record.msg == "Component %s is finished." and self._stage == LAST_NODE:
+        elif record.msg == "Component %s is finished." and self._stage == self._request["last"]:
             self._begin(END)
 
     def _begin(self, stage: str) -> None:

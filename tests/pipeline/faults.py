@@ -171,13 +171,15 @@ class Faults:
       cached_counts: Calls of each stage of a run that finds all of it.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Runs the whole pipeline once, undisturbed.
+    def __init__(self, folder: Path, last: str = LAST_NODE) -> None:
+        """Runs the pipeline once, undisturbed.
 
         Args:
           folder: An empty folder.
+          last: The node to end with.
         """
         self._folder = folder
+        self._last = last
         self._root = folder / "run"
         self._snapshots = folder / "snapshots"
         self._output = folder / "output.txt"
@@ -225,7 +227,7 @@ class Faults:
         return dict(json.loads(line))
 
     def _run(self, **request: Any) -> dict[str, Any]:
-        request = {"stage": "", "last": "", "snapshots": "", "counts": ""} | request
+        request = {"stage": "", "snapshots": "", "counts": ""} | request
         request |= {
             "root": str(self._root),
             "preset": str(self._preset),
@@ -239,7 +241,7 @@ class Faults:
     def _count(self, snapshots: Path | None) -> dict[str, int]:
         self._control.prepare()
         counts = self._folder / "counts.json"
-        answer = self._run(counts=str(counts), snapshots=str(snapshots or ""))
+        answer = self._run(counts=str(counts), snapshots=str(snapshots or ""), last=self._last)
         assert answer["status"] == 0, self._output.read_text()
         found = json.loads(counts.read_text())
         return {stage: count for stage, count in found.items() if stage}
@@ -251,7 +253,8 @@ class Faults:
           draw: Where chance comes from.
           stages: Weight of each stage.
         """
-        stage = draw.choices(list(stages), list(stages.values()))[0]
+        known = {stage: weight for stage, weight in stages.items() if stage in self.counts}
+        stage = draw.choices(list(known), list(known.values()))[0]
         cached = draw.random() < 0.15
         counts = self.cached_counts if cached else self.counts
         logs = draw.random() < 0.1
@@ -261,13 +264,15 @@ class Faults:
     def attempt(self, trial: Trial) -> Result:
         """Makes one fault, runs again, and compares."""
         stage = trial.stage
-        before = self._snapshots / (END if trial.cached else LAST_NODE if stage == END else stage)
+        # What a run has to do after the stage, it does not do twice.
+        last = self._last if trial.cached or stage == END else stage
+        if last == DATA:
+            last = self.nodes[0]
+        before = self._snapshots / (END if trial.cached else last if stage == END else stage)
         if self._root.exists():
             shutil.rmtree(self._root)
         if before.name != DATA:
             shutil.copytree(before, self._root)
-        last = "" if trial.cached or stage in (END, LAST_NODE) else stage
-        last = self.nodes[0] if stage == DATA and not trial.cached else last
         self._control.prepare(KINDS[trial.kind], trial.target, trial.logs)
         disturbed = self._run(stage=stage, last=last)
         result = Result(trial, self._control.fired, disturbed["status"])
@@ -282,11 +287,8 @@ class Faults:
             result.wrong.append(f"the next run ended with {again['status']}: {text[-600:]}")
         else:
             with _named(result.wrong):
-                result.wrong += _differences(
-                    self._expected,
-                    self.state(),
-                    self.nodes[: self.nodes.index(last) + 1] if last else self.nodes,
-                )
+                nodes = self.nodes[: self.nodes.index(last) + 1]
+                result.wrong += _differences(self._expected, self.state(), nodes)
         return result
 
     @staticmethod
@@ -391,13 +393,13 @@ def table(results: Iterable[Result]) -> str:
 def main() -> None:
     """Tries random faults until time is up; a line of JSON for each.
 
-    python -m tests.pipeline.faults FOLDER SEED COUNT SECONDS
+    python -m tests.pipeline.faults FOLDER SEED COUNT SECONDS [LAST_NODE]
     """
     import time
 
     folder, seed, count, seconds = Path(sys.argv[1]), *map(int, sys.argv[2:5])
     folder.mkdir(parents=True)
-    faults = Faults(folder.absolute())
+    faults = Faults(folder.absolute(), *sys.argv[5:6])
     print(json.dumps({"counts": faults.counts, "cached": faults.cached_counts}), flush=True)
     draw = random.Random(seed)
     results = []
