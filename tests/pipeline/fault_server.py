@@ -141,10 +141,13 @@ def _up_to(last: str, create_pipeline: Callable[..., Any]) -> Callable[..., Any]
     def cut(config: Any, locations: Any, metadata: Any) -> Any:
         whole = create_pipeline(config, locations, metadata)
         names = [node.id for node in whole.components]
+        kept = whole.components[: names.index(last) + 1]
+        for node in kept:
+            node.downstream_nodes.intersection_update(kept)
         return tfx.dsl.Pipeline(
             pipeline_name=config.name,
             pipeline_root=locations.artifacts,
-            components=whole.components[: names.index(last) + 1],
+            components=kept,
             enable_cache=True,
             metadata_connection_config=metadata,
             beam_pipeline_args=config.beam_pipeline_args,
