@@ -19,6 +19,7 @@ import shlex
 import sqlite3
 import time
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -118,21 +119,31 @@ def _run_alone(config: PipelineConfig, folders: RunFolders) -> tuple[list[NodeRu
         with monitor.watching():
             _check_source(config)
             _prepare_weights(config, console)
-            _prepare_data(config, folders, console)
-            for line in metadata_file.recover(folders.metadata, folders.artifacts):
-                console.print(f"    {line}", markup=False, style="yellow")
-            try:
-                _run_graph(config, folders)
-            except Exception as error:  # whatever a node raises; nothing of it is lost
-                with contextlib.suppress(OSError):  # the disk of the log may be what is full
-                    traceback.print_exc()
-                raise RunFailedError(
-                    f"{monitor.node} failed: {error}\n"
-                    f"Finished nodes are kept; the traceback is in {shown(log)}."
-                ) from error
-            finally:
-                _back_up_metadata(folders, console)
+            with _failures_told(monitor, log):
+                _prepare_data(config, folders, console)
+                for line in metadata_file.recover(folders.metadata, folders.artifacts):
+                    console.print(f"    {line}", markup=False, style="yellow")
+                try:
+                    _run_graph(config, folders)
+                finally:
+                    _back_up_metadata(folders, console)
     return monitor.finished, log
+
+
+@contextlib.contextmanager
+def _failures_told(monitor: RunMonitor, log: Path) -> Iterator[None]:
+    """Keeps tracebacks to the log file, and says what failed."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # whatever a node raises; nothing of it is lost
+        with contextlib.suppress(OSError):  # the disk of the log may be what is full
+            traceback.print_exc()
+        raise RunFailedError(
+            f"{monitor.node or 'The preparation'} failed: {error}\n"
+            f"Finished nodes are kept; the traceback is in {shown(log)}."
+        ) from error
 
 
 def _back_up_metadata(folders: RunFolders, console: Console) -> None:
