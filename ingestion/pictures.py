@@ -16,7 +16,7 @@ from tfx_captioner.ingestion.reasons import Reason
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF")
 _PHOTOGRAPHS = ("JPEG", "MPO", "WEBP", "AVIF")
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_ORIENTATION = 0x0112
+_ORIENTATION, _UPRIGHT = 0x0112, 1
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -142,7 +142,7 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
     exif = Image.Exif()
     try:
         exif.load(image.info.get("exif", b""))
-        return _TURNS.get(exif.get(_ORIENTATION))
+        return _TURNS.get(exif.get(_ORIENTATION, _UPRIGHT))
     except (TypeError, *_DECODER_ERRORS):  # a viewer ignores what it cannot read, and so does this
         return None
 

@@ -27,7 +27,7 @@ _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 # Its decoders are under licences that not everybody can take.
 _CONVERT_HEIC = "HEIC has to be converted to JPEG before"
 _MACOS = "__MACOSX"  # folder that macOS adds to an archive
-_ORIENTATION = 0x0112
+_ORIENTATION, _UPRIGHT = 0x0112, 1
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -145,7 +145,7 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
     for other in ("xmp", "XML:com.adobe.xmp", "Raw profile type exif"):
         image.info.pop(other, None)
     try:
-        return _TURNS.get(image.getexif().get(_ORIENTATION))
+        return _TURNS.get(image.getexif().get(_ORIENTATION, _UPRIGHT))
     except (TypeError, *_DECODER_ERRORS):  # a viewer ignores what it cannot read, and so does this
         return None
 
