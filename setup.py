@@ -28,6 +28,7 @@ PIPELINE = [
     "pillow>=11.3",  # reads AVIF
     "psutil>=5.9",
     "pyarrow",  # tables of captions in Parquet
+    "pyarrow-hotfix",  # TFX 1.16 needs pyarrow 10, which runs code out of Parquet files
     "pydantic>=2.7",
     "scipy>=1.11",  # the search for pictures that are in two splits
     # The training's logs; TensorFlow 2.21 no longer brings it.

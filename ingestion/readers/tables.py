@@ -137,13 +137,8 @@ def _values(
 ) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     """Where each row stands, the row as text, and its values by column."""
     if table.path.endswith(".parquet"):
-        number = 0
-        for batch in _parquet(source, table.path).iter_batches(
-            columns=list(table.columns.values())
-        ):
-            for values in batch.to_pylist():
-                yield f"{table.path}:row {number}", str(values), values
-                number += 1
+        for number, values in enumerate(_parquet_rows(source, table)):
+            yield f"{table.path}:row {number}", str(values), values
         return
     lines = lines_of(source, table.path)
     records = csv_records(lines[1:], table.separator) if table.separator else iter(lines)
@@ -191,10 +186,33 @@ def _is_parquet(source: str, path: str) -> bool:
 
 
 def _parquet(source: str, path: str) -> Any:
+    """The Parquet file at a path, of which the schema was read.
+
+    Raises:
+      IngestError: It is none, or holds objects of Python, which reading would run.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
+    import pyarrow_hotfix  # noqa: F401  # before 14.0.1, pyarrow unpickles what a schema holds
 
     try:
-        return pq.ParquetFile(io.BytesIO(files.read_bytes(files.join(source, path))))
+        file = pq.ParquetFile(io.BytesIO(files.read_bytes(files.join(source, path))))
+        _ = file.schema_arrow
+    except (pa.ArrowException, OSError, RuntimeError) as error:
+        raise _no_parquet(path, error) from error
+    return file
+
+
+def _parquet_rows(source: str, table: Table) -> Iterator[Mapping[str, Any]]:
+    import pyarrow as pa
+
+    try:
+        columns = list(table.columns.values())
+        for batch in _parquet(source, table.path).iter_batches(columns=columns):
+            yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
-        raise IngestError(f"{path} is no valid Parquet: {error}") from error
+        raise _no_parquet(table.path, error) from error
+
+
+def _no_parquet(path: str, error: Exception) -> IngestError:
+    return IngestError(f"{path} is no valid Parquet: {str(error).splitlines()[0]}")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import pickle
+import subprocess
+import sys
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -147,6 +150,55 @@ def test_a_table_for_each_split(tmp_path: Path) -> None:
     (source / "test.csv").rename(source / "rest.csv")
     with pytest.raises(IngestError, match=r"several tables of captions: rest\.csv, train\.csv"):
         ingest(source, tmp_path / "out", config=IngestConfig())
+
+
+def test_parquet_runs_no_code(tmp_path: Path) -> None:
+    """CVE-2023-47248, in a process that imports nothing which would guard against it first."""
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+
+    class Payload:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (tmp_path / "executed",)
+
+    metadata = {
+        "ARROW:extension:name": "arrow.py_extension_type",
+        "ARROW:extension:metadata": pickle.dumps(Payload()),
+    }
+    schema = pa.schema(
+        [pa.field("image", pa.string(), metadata=metadata), pa.field("caption", pa.string())]
+    )
+    pq.write_table(pa.table([["a.jpg"], ["A"]], schema=schema), tmp_path / "photos.parquet")
+    code = (
+        "import sys\n"
+        "from tfx_captioner.ingestion.readers.registry import choose_reader\n"
+        "choose_reader(sys.argv[1])\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False
+    )
+    assert not (tmp_path / "executed").exists()
+    assert "photos.parquet is no valid Parquet: Disallowed deserialization" in result.stderr
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_damaged_parquet_is_named(tmp_path: Path, share: float) -> None:
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    source = write_table(tmp_path / "photos", "", name="notes.txt")
+    columns = {"image": NAMES, "caption": [f"Of {name}" for name in NAMES]}
+    pq.write_table(pa.table(columns), source / "photos.parquet")
+    content = bytearray((source / "photos.parquet").read_bytes())
+    start = int(len(content) * share)
+    content[start : start + 40] = b"\xff" * 40
+    (source / "photos.parquet").write_bytes(content)
+    try:
+        outcome = run(source, **SPREAD)
+    except IngestError as error:
+        message = str(error)
+    else:  # some bytes are of no use to readers
+        message = "" if set(outcome.captions) <= {*NAMES} else "other names"
+    assert message == "" or "photos.parquet" in message
 
 
 def test_bad_rows_cost_themselves(tmp_path: Path) -> None:
