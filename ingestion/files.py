@@ -156,9 +156,11 @@ def read_text(path: str) -> str:
 
 
 def write_text(path: str, text: str) -> None:
-    """Writes a UTF-8 file."""
-    with tf.io.gfile.GFile(path, "wb") as file:
+    """Writes a UTF-8 file, whole or not at all."""
+    partial = f"{path}.partial"
+    with tf.io.gfile.GFile(partial, "wb") as file:
         file.write(text.encode("utf-8"))
+    tf.io.gfile.rename(partial, path, overwrite=True)
 
 
 def _is_remote(path: str) -> bool:

@@ -235,8 +235,9 @@ def _write_summary(
     folder: str, info: DatasetInfo, annotations: Annotations, inputs: dict[str, Any]
 ) -> None:
     files.write_text(files.join(folder, REJECTED), rejected_lines(annotations.rejected))
-    files.write_text(files.join(folder, _INPUTS), json.dumps(inputs, indent=2) + "\n")
     files.write_text(files.join(folder, DATASET), info.to_json())
+    # Last: where they are up to date, all else is taken to be.
+    files.write_text(files.join(folder, _INPUTS), json.dumps(inputs, indent=2) + "\n")
 
 
 def _log_result(info: DatasetInfo, out: str) -> None:

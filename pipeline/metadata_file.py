@@ -17,6 +17,16 @@ from tfx_captioner.pipeline.errors import UserError
 
 # Longer than any transaction of ML Metadata takes.
 _BUSY_SECONDS = 5.0
+# Columns that hold the number of a row of another table.
+_REFERENCES = {
+    "Execution": {"Association": "execution_id", "Event": "execution_id",
+                  "ExecutionProperty": "execution_id"},
+    "Artifact": {"Attribution": "artifact_id", "Event": "artifact_id",
+                 "ArtifactProperty": "artifact_id"},
+    "Context": {"Association": "context_id", "Attribution": "context_id",
+                "ContextProperty": "context_id"},
+    "Event": {"EventPath": "event_id"},
+}  # fmt: skip
 
 
 def check(database: Path) -> None:
@@ -59,7 +69,7 @@ def back_up(database: Path) -> None:
 
 
 def recover(database: Path, artifacts: Path) -> list[str]:
-    """Puts the backup in the place of a store that is damaged or gone.
+    """Puts the backup in the place of a store that is damaged or gone, and mends what dangles.
 
     What the lost executions put out is moved aside with the damaged file, since the next executions
     get their numbers, and with them their folders.
@@ -75,7 +85,9 @@ def recover(database: Path, artifacts: Path) -> list[str]:
       UserError: There is no backup, or the store is locked.
     """
     damage = _damage(database) if database.exists() else "it is gone"
-    if not damage or (not database.exists() and not _executions(artifacts)):
+    if not damage:
+        return _drop_dangling(database)
+    if not database.exists() and not _executions(artifacts):
         return []
     backup = _backup_of(database)
     if not backup.is_file() or _damage(backup):
@@ -107,6 +119,25 @@ def recover(database: Path, artifacts: Path) -> list[str]:
     ]
 
 
+def _drop_dangling(database: Path) -> list[str]:
+    """Removes rows that refer to rows that are not there.
+
+    Where SQLite cannot write, it rolls a transaction back, and ML Metadata goes on all the same:
+    the rest of it stays. The next execution would get the number of the lost one, and so count as
+    the other node's too, which then would not run.
+    """
+    dropped = 0
+    with contextlib.closing(_connect(database)) as store, store:
+        for target, columns in _REFERENCES.items():
+            for table, column in columns.items():
+                dropped += store.execute(
+                    f"DELETE FROM {table} WHERE {column} NOT IN (SELECT id FROM {target})"
+                ).rowcount
+    if not dropped:
+        return []
+    return [f"{dropped} rows of {database}, left by a write that failed, were removed."]
+
+
 def _damage(database: Path) -> str:
     """What is wrong with a file; empty where nothing is."""
     if not database.is_file():
@@ -132,7 +163,7 @@ def _damage(database: Path) -> str:
 
 
 def _connect(database: Path) -> sqlite3.Connection:
-    """Opens a store for reading; a journal that a killed run left is rolled back."""
+    """Opens a store; a journal that a killed run left is rolled back."""
     return sqlite3.connect(database, timeout=_BUSY_SECONDS)
 
 

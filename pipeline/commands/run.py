@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs, then shows what came out."""
     from tfx_captioner.pipeline import local_runner, show
     from tfx_captioner.pipeline.configs import load_config
+    from tfx_captioner.pipeline.errors import RunFailedError
     from tfx_captioner.pipeline.progress import quiet
 
     flags = {"data.source": args.data, "run_root": args.run_root}
@@ -47,5 +48,8 @@ def run(args: argparse.Namespace) -> int:
     )
     nodes, log = local_runner.run(config)
     # The model that is asked for captions is as talkative as the run.
-    with quiet(log) as console:
-        return show.show_run(config, nodes, log, console)
+    try:
+        with quiet(log) as console:
+            return show.show_run(config, nodes, log, console)
+    except OSError as error:
+        raise RunFailedError(f"All nodes are done, but not shown: {error}") from error

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tests.ingestion import datasets
 from tfx_captioner.ingestion.config import IngestConfig
+from tfx_captioner.ingestion.dataset import DatasetInfo
 from tfx_captioner.ingestion.errors import IngestError
 from tfx_captioner.ingestion.job import ingest
 
@@ -287,6 +288,23 @@ def test_records_keep_their_times_when_only_the_files_times_changed(
     assert {path: time for path, time in times(out).items() if path.suffix == ".gz"} == before
     assert info.rejected == {"no_image_name": 1}
     assert rejected(out) == [("no_image_name", "Thumbs.db")]
+
+
+def test_a_job_that_fails_while_it_renews_the_summary_is_made_good(
+    flickr8k: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    ingest(flickr8k, out, config=IngestConfig())
+    (flickr8k / "Images" / "Thumbs.db").touch()
+    to_json = DatasetInfo.to_json
+    # What TensorFlow cannot write ends the job in the middle of dataset.json.
+    monkeypatch.setattr(DatasetInfo, "to_json", lambda info: to_json(info)[:40] + "\ud800")
+    with pytest.raises(UnicodeEncodeError):
+        ingest(flickr8k, out, config=IngestConfig())
+    monkeypatch.undo()
+    info = ingest(flickr8k, out, config=IngestConfig())
+    assert info.rejected == {"no_image_name": 1}
+    assert DatasetInfo.read(str(out)) == info
 
 
 def test_changed_caption_is_seen(flickr8k: Path, tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def _up_to(last: str, create_pipeline: Callable[..., Any]) -> Callable[..., Any]
             components=kept,
             enable_cache=True,
             metadata_connection_config=metadata,
-            beam_pipeline_args=config.beam_pipeline_args,
+            beam_pipeline_args=None,  # the nodes have theirs, which are part of cache keys
         )
 
     return cut

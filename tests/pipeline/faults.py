@@ -78,7 +78,11 @@ VARYING = (
     "fingerprint.pb",
     "keras_metadata.pb",
     ".html",
-    "events.out.tfevents",
+    "history.json",
+    "training.json",
+    "captioner.json",
+    "transformed_examples",
+    "cache/",
     "warmup_requests",
 )
 
@@ -342,7 +346,7 @@ def _digests(folder: Path) -> dict[str, str]:
     """Digest by path of a folder's files; of those that vary, whether they are there."""
     digests = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file():
+        if path.is_file() and "tfevents" not in path.name:  # its name has a time in it
             varies = any(part in str(path) for part in VARYING) or path.name == ".inputs.json"
             digest = "there" if varies else hashlib.sha256(path.read_bytes()).hexdigest()
             digests[str(path.relative_to(folder))] = digest

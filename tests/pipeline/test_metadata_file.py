@@ -134,3 +134,17 @@ def test_a_backup_appears_whole_or_not_at_all(
     with pytest.raises(OSError, match="No space"):
         metadata_file.back_up(run_root / "metadata.db")
     assert _executions(run_root / "metadata.db.backup") == 2
+
+
+def test_what_a_failed_write_left_counts_for_no_other_execution(tmp_path: Path) -> None:
+    database = tmp_path / "metadata.db"
+    _put_executions(database, 2)
+    with sqlite3.connect(database) as store:
+        store.execute("INSERT INTO Association (context_id, execution_id) VALUES (1, 3)")
+        store.execute("INSERT INTO Event (artifact_id, execution_id, type) VALUES (9, 2, 4)")
+    (line,) = metadata_file.recover(database, tmp_path / "artifacts")
+    assert "2 rows" in line
+    with sqlite3.connect(database) as store:
+        assert store.execute("SELECT COUNT(*) FROM Association").fetchone() == (0,)
+    assert _executions(database) == 2
+    assert metadata_file.recover(database, tmp_path / "artifacts") == []
