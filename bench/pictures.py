@@ -1,8 +1,8 @@
 """From bytes to pixels in the graph, against bare decoding and resizing of the same bytes.
 
 The graph looks at a picture's size, stands it upright and lays it on white; the bare side does none
-of that. Both run on the same cores, picture by picture in turns, so that other load on the machine
-meets both.
+of that. Picture by picture in turns, by the processor's time, which other load on the machine
+changes least.
 
 usage: python -m bench.pictures [--images FOLDER] [--number 100] [--rounds 5]
 """
@@ -69,7 +69,7 @@ def _bare(image_bytes: tf.Tensor) -> tf.Tensor:
 
 
 def _compare(pictures: list[tf.Tensor], rounds: int) -> tuple[float, float]:
-    """Seconds per picture of both sides."""
+    """Seconds of processor time per picture of both sides."""
     spec = [tf.TensorSpec([], tf.string)]
     sides = [
         tf.function(work, input_signature=spec, autograph=False)
@@ -90,9 +90,9 @@ def _compare(pictures: list[tf.Tensor], rounds: int) -> tuple[float, float]:
 
 
 def _seconds(work: Callable[[tf.Tensor], object], picture: tf.Tensor) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     work(picture)
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 if __name__ == "__main__":
