@@ -153,8 +153,17 @@ def _ended(image_bytes: tf.Tensor) -> tf.Tensor:
 
 def _decode_jpeg(image_bytes: tf.Tensor, size: int) -> tf.Tensor:
     pixels = tf.io.decode_jpeg(image_bytes, channels=3, dct_method="INTEGER_ACCURATE")
-    exif = _find(image_bytes, 2, _read_exif_segment, head_length=4)
-    return _turn(_resize(pixels, size), _orientation(image_bytes, exif))
+    resized = _resize(pixels, size)
+
+    def upright() -> tf.Tensor:
+        exif = _find(image_bytes, 2, _read_exif_segment, head_length=4)
+        return _turn(resized, _orientation(image_bytes, exif))
+
+    # Most JPEGs have nothing before their tables but a JFIF segment; a loop costs more than that.
+    begin = _beginning(image_bytes, 22)
+    has_jfif = tf.strings.substr(begin, 2, 4) == b"\xff\xe0\x00\x10"
+    has_tables_next = tf.strings.substr(begin, 20, 2) == b"\xff\xdb"
+    return tf.cond(has_jfif & has_tables_next, lambda: resized, upright)
 
 
 def _decode_png(image_bytes: tf.Tensor, size: int) -> tf.Tensor:
