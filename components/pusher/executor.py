@@ -54,8 +54,11 @@ class Executor(executor.Executor):
         base = exec_properties["base_directory"]
         source = self.GetModelPath(input_dict)
         content = versions.content_of(source)
-        for blessing in input_dict.get("infra_blessing") or ():
+        trials = input_dict.get("infra_blessing") or ()
+        for blessing in trials:
             _check_validated(content, blessing, source)
+        if not trials:
+            _check_it_runs(source)
         _check_signatures(source, base)
         version, path = publish(source, content, base)
         io_utils.copy_dir(source, pushed.uri)
@@ -72,14 +75,18 @@ def _check_validated(content: versions.Content, blessing: Artifact, source: str)
         )
 
 
-def _check_signatures(source: str, base: str) -> None:
-    """Keeps out what would take a place on a server without answering the clients there are."""
+def _check_it_runs(source: str) -> None:
+    """Keeps out what would take a place on a server without answering."""
     captioner = SavedCaptioner(source, OUTPUTS)
     for name in OUTPUTS:
         try:
             captioner.call(name, [])  # No image, but all of the graph is run.
         except tf.errors.OpError as error:
             raise UnusableModelError(f"`{name}` of {source} fails: {error.message}") from error
+
+
+def _check_signatures(source: str, base: str) -> None:
+    """Keeps out what does not answer the clients there are."""
     promised = signatures_on_disk(source)
     for path in reversed(versions.whole_versions(base).values()):
         try:
