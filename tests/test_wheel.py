@@ -52,7 +52,7 @@ def test_it_leaves_the_sdk_of_kubeflow_working(wheel: Path, tmp_path: Path) -> N
         "import kubeflow, tfx_captioner.kubeflow as ours\n"
         "print(*kubeflow.__path__, *ours.__path__, sep='\\n')"
     )
-    theirs, ours = _run([python, "-c", program], cwd=tmp_path).splitlines()
+    theirs, ours = _run([python, "-I", "-c", program], cwd=tmp_path).splitlines()
     assert Path(theirs).parts[-2:] == ("site-packages", "kubeflow")
     assert Path(ours).parts[-2:] == ("tfx_captioner", "kubeflow")
     assert (Path(theirs) / "trainer").is_dir()

@@ -64,7 +64,8 @@ REST_CASES: list[tuple[bytes, int]] = [
     (b"[" * 5000, 400),
     (_images(RED[:40]), 400),
     (_images(b"\x89PNG" + bytes(100)), 400),
-    (_images(_claims_to_be_huge()), 400),
+    # No picture that may be decoded, which the model says by an empty caption.
+    (_images(_claims_to_be_huge()), 200),
     (_images(b"no image at all"), 200),
     (_images(b""), 200),
 ]
@@ -90,7 +91,7 @@ def _grpc_cases() -> list[tuple[bytes, str]]:
         (request(alias="no"), "INVALID_ARGUMENT"),
         (request(image=[1.5]), "INVALID_ARGUMENT"),
         (request(image=[RED[:50]]), "INVALID_ARGUMENT"),
-        (request(image=[_claims_to_be_huge()]), "INVALID_ARGUMENT"),
+        (request(image=[_claims_to_be_huge()]), "OK"),
         (request(image=[[RED]]), "INVALID_ARGUMENT"),
         (negative.SerializeToString(), "INVALID_ARGUMENT"),
     ]
@@ -141,7 +142,8 @@ class Attack:
         body, expected = self._random.choice(self._grpc_cases)
         try:
             self._raw(body, timeout=60)
-            self.wrong.append(f"gRPC {body[:60]!r}: answered, not {expected}")
+            if expected != "OK":
+                self.wrong.append(f"gRPC {body[:60]!r}: answered, not {expected}")
         except grpc.RpcError as error:
             if error.code().name != expected:
                 self.wrong.append(f"gRPC {body[:60]!r}: {error.code()} {error.details()}")
