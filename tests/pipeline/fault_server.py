@@ -129,8 +129,8 @@ def _run(request: dict[str, Any], control: Control) -> int:
     try:
         with stages:
             return cli.main(["run", request["preset"], "--run-root", request["root"]])
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:  # at the end of a process of its own; a fork must not go on
+        traceback.print_exception(error)
         return 1
 
 
