@@ -187,8 +187,10 @@ class TrainerConfig:
       ema_momentum: Momentum of the moving average of the weights, which is what is validated and
         exported; 0 takes the weights themselves.
       self_critical: The second stage.
-      matmul_dtype: Type of the factors of the decoder's matrix products; "bfloat16" rounds them and
-        is faster where the processor has matrix units (AMX, tensor cores). All else stays float32.
+      matmul_dtype: Type of the operands of the decoder's matrix products in training; everything
+        else stays float32. "bfloat16" rounds them, which is faster where the processor has
+        instructions for it (AVX512_BF16, AMX, tensor cores). "auto" measures both when a training
+        starts, and an interrupted training keeps what it started with.
       seed: Seeds initial weights, shuffling and dropout; a CPU run is repeatable.
     """
 
@@ -206,7 +208,7 @@ class TrainerConfig:
     scheduled_sampling: Share = 0.0
     ema_momentum: Share = 0.99
     self_critical: SelfCriticalConfig = SelfCriticalConfig()
-    matmul_dtype: Literal["float32", "bfloat16"] = "float32"
+    matmul_dtype: Literal["float32", "bfloat16", "auto"] = "float32"
     seed: int = 1
 
 

@@ -41,11 +41,14 @@ class Progress:
       best_epoch: Epoch with the highest validation CIDEr-D, of equal ones that with the lowest
         loss, from 1; 0 before the first.
       first_stage_epochs: Epochs of teacher forcing, once those are over.
+      matmul_dtype: Type of the operands of matrix products, which "auto" chose or the settings
+        name.
     """
 
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
     best_epoch: int = 0
     first_stage_epochs: int | None = None
+    matmul_dtype: str = "float32"
 
     @property
     def epoch(self) -> int:

@@ -86,7 +86,12 @@ def run_fn(fn_args: FnArgs) -> None:
     )
     progress = training.run()
     if replicas.is_chief:
-        facts = {"key": key, "best_epoch": progress.best_epoch, **progress.best}
+        facts = {
+            "key": key,
+            "best_epoch": progress.best_epoch,
+            "matmul_dtype": progress.matmul_dtype,
+            **progress.best,
+        }
         trained = TrainedModel(run, encoder, captioner, facts)
         save_trained(fn_args.serving_model_dir, trained, vocabulary)
         training.checkpoint.remove()

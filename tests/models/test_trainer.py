@@ -173,7 +173,15 @@ def test_tensorboard_shows_scores_captions_and_attention(fn_args: SimpleNamespac
         assert int(width) == 9 * (int(height) + 4)
 
 
-@pytest.mark.parametrize("stage", ["teacher forcing", "self-critical"])
+def test_matmul_dtype_auto_is_measured_and_recorded(fn_args: SimpleNamespace) -> None:
+    fn_args.custom_config["run"]["trainer"].update(epochs=1, matmul_dtype="auto")
+    run_fn(fn_args)
+    recorded = json.loads(Path(fn_args.serving_model_dir, "training.json").read_text())["training"]
+    assert recorded["matmul_dtype"] in ("float32", "bfloat16")
+    assert _history(fn_args)["matmul_dtype"] == recorded["matmul_dtype"]
+
+
+@pytest.mark.parametrize("stage", ["teacher forcing", "self-critical", "automatic dtype"])
 def test_resumes_to_the_very_same_weights(
     fn_args: SimpleNamespace,
     tmp_path: Path,
@@ -187,6 +195,11 @@ def test_resumes_to_the_very_same_weights(
         run["trainer"].update(epochs=1, self_critical={"epochs": 3, "samples": 2})
     else:
         run["trainer"]["scheduled_sampling"] = 0.5
+    measured = iter([("bfloat16", 2.0), ("bfloat16", 2.0), ("float32", 1.0)])
+    if stage == "automatic dtype":
+        # On a busy machine a second measurement may say otherwise; the first one stays.
+        run["trainer"]["matmul_dtype"] = "auto"
+        monkeypatch.setattr("tfx_captioner.models.training.fastest_dtype", lambda: next(measured))
     run_fn(fn_args)
     uninterrupted = _weights(fn_args.serving_model_dir)
 
