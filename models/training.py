@@ -173,7 +173,7 @@ class CaptionerTraining:
             if self._replicas.is_chief
             else tf.summary.create_noop_writer()
         )
-        self._reward = CiderReward(train)
+        self._cider_d = CiderReward(train)
         self._compile()
 
     def _make_optimizers(self) -> None:
@@ -206,15 +206,17 @@ class CaptionerTraining:
             scheduled_sampling=config.scheduled_sampling,
             steps=config.epochs * self._train.batches_per_epoch(config.batch_size),
         )
-        self._self_critical_step = SelfCriticalSteps(
-            captioner,
-            self._second_optimizer,
-            config.self_critical,
-            decoding.max_length,
-            self._train,
-            self._reward,
-            replicas,
-        )
+        self._self_critical_step: SelfCriticalSteps | None = None
+        if config.self_critical.epochs:
+            self._self_critical_step = SelfCriticalSteps(
+                captioner,
+                self._second_optimizer,
+                config.self_critical,
+                decoding.max_length,
+                self._train,
+                CiderReward(self._train, with_end=True),
+                replicas,
+            )
 
         def loss(part: Batch) -> tuple[tf.Tensor, tf.Tensor]:
             return add_up(captioner.cross_entropy(part))
@@ -333,7 +335,8 @@ class CaptionerTraining:
 
     def _self_critical_epoch(self, epoch: int) -> dict[str, float]:
         """Trains epoch number `epoch` (from 0) by the rewards of sampled captions."""
-        config = self._config
+        config, take_step = self._config, self._self_critical_step
+        assert take_step is not None, "the second stage has no epochs"
         captions = self._train.num_images * config.self_critical.samples
         steps = self._train.batches_per_epoch(config.batch_size)
         rewards = Meter(epoch, self._epochs, steps, captions, label="reward")
@@ -342,7 +345,7 @@ class CaptionerTraining:
         data = self._train.epoch(config.batch_size, shuffle=(config.seed, epoch))
         for step, parts in enumerate(self._replicas.parts(data)):
             seed = (config.seed, (epoch * steps + step) * 1000)
-            loss, total, count = self._self_critical_step(parts, seed)
+            loss, total, count = take_step(parts, seed)
             losses.add(loss, tf.constant(1.0))
             rewards.add(total, count)
         losses.mean()
@@ -371,7 +374,7 @@ class CaptionerTraining:
                     self._show(epoch, part, token_ids)
                 generated.extend(token_ids.numpy()[: len(images)])
                 references.extend(self._val.references(image) for image in images)
-        scores = self._reward(generated, references)
+        scores = self._cider_d(generated, references)
         total, count = self._replicas.total([np.sum(scores), len(scores)])
         return {"val_loss": meter.mean(), "val_cider_d": float(total / count)}
 

@@ -38,3 +38,12 @@ def test_reward_is_the_evaluators_cider_d_under_the_train_splits_frequencies() -
 def test_caption_without_words_has_no_reward() -> None:
     [reward] = CiderReward(DATA)(np.array([[2, 0, 0]]), [DATA.references(0)])
     assert reward == pytest.approx(0.0)
+
+
+def test_with_the_end_a_caption_that_breaks_off_is_rewarded_less() -> None:
+    breaks_off = np.array([[4, 5, 6, 9, 0, 0]])
+    ends = np.array([[4, 5, 6, 9, 2, 0]])
+    references = [DATA.references(0)]
+    words_only, with_end = CiderReward(DATA), CiderReward(DATA, with_end=True)
+    np.testing.assert_array_equal(words_only(breaks_off, references), words_only(ends, references))
+    assert with_end(ends, references)[0] > with_end(breaks_off, references)[0]
