@@ -1,1 +1,1 @@
-"""Caption metrics on numpy alone: BLEU, METEOR, ROUGE-L, CIDEr-D, diversity, bootstrap."""
+"""Caption metrics on numpy alone: BLEU, METEOR, ROUGE-L, CIDEr-D, SPICE, diversity, bootstrap."""

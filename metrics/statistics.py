@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from tfx_captioner.metrics import archive, bleu, meteor, rouge
+from tfx_captioner.metrics import archive, bleu, meteor, rouge, spice
 from tfx_captioner.metrics.cider_scores import Given, Groups, cider_scores
 from tfx_captioner.metrics.descriptions import ImageDescriptions, describe
 from tfx_captioner.metrics.languages import ENGLISH, tokenizer
@@ -40,6 +40,7 @@ FIELD_NAMES = {
     "meteor": "METEOR",
     "rouge_l": "ROUGE_L",
     "cider_d": "CIDEr",
+    "spice": "SPICE",
 }
 
 
@@ -78,6 +79,8 @@ class ImageStatistics:
         cider_d_train_idf: float64 [images] with those of the training split, or None.
         meteor: float64 [images, 23], the columns of `meteor.image_counts`, or None.
         meteor_failure: Why METEOR is missing though it was asked for; empty if it is not.
+        spice: float64 [images], or None.
+        spice_failure: Why SPICE is missing though it was asked for; empty if it is not.
         language: ISO 639-1 code; it decides what was counted as a word.
 
     Example:
@@ -99,6 +102,8 @@ class ImageStatistics:
     cider_d_train_idf: np.ndarray | None = None
     meteor: np.ndarray | None = None
     meteor_failure: str = ""
+    spice: np.ndarray | None = None
+    spice_failure: str = ""
     language: str = ENGLISH
 
     @property
@@ -192,6 +197,8 @@ class ImageStatistics:
             cider_d_train_idf=_rows(self.cider_d_train_idf, rows),
             meteor=_rows(self.meteor, rows),
             meteor_failure=self.meteor_failure,
+            spice=_rows(self.spice, rows),
+            spice_failure=self.spice_failure,
             language=self.language,
         )
 
@@ -200,6 +207,8 @@ class ImageStatistics:
         means = {"rouge_l": self.rouge_l, "cider_d": self.cider_d}
         if self.cider_d_train_idf is not None:
             means["cider_d_train_idf"] = self.cider_d_train_idf
+        if self.spice is not None:
+            means["spice"] = self.spice
         return means
 
     def save(self, file: BinaryIO) -> None:
@@ -222,7 +231,13 @@ class ImageStatistics:
         for name in _TYPES:
             types = getattr(described, name)
             content |= {f"{name}_number": types.number, f"{name}_first": types.first}
-        optional = {"cider_d_train_idf": self.cider_d_train_idf, "meteor": self.meteor}
+        optional = {
+            "cider_d_train_idf": self.cider_d_train_idf,
+            "meteor": self.meteor,
+            "spice": self.spice,
+            # Not in files of before it was computed, which stay readable.
+            "spice_failure": self.spice_failure or None,
+        }
         archive.write(file, content | {k: v for k, v in optional.items() if v is not None})
 
     @classmethod
@@ -249,6 +264,10 @@ class ImageStatistics:
             cider_d_train_idf=content.get("cider_d_train_idf"),
             meteor=content.get("meteor"),
             meteor_failure=archive.text(content["meteor_failure"]),
+            spice=content.get("spice"),
+            spice_failure=archive.text(content["spice_failure"])
+            if "spice_failure" in content
+            else "",
             language=archive.text(content["language"]),
         )
 
@@ -261,6 +280,7 @@ def image_statistics(
     hypotheses: Mapping[str, str],
     *,
     with_meteor: bool = True,
+    with_spice: bool = False,
     tokenize: Callable[[str], str] | None = None,
 ) -> ImageStatistics:
     """Tokenises and counts the captions of a system; everything that takes long.
@@ -270,12 +290,15 @@ def image_statistics(
         hypotheses: One raw caption for each image of `references`.
         with_meteor: Whether to run METEOR, which takes some 10 ms per image. Where its program
             does not survive an image, it is left out, and `meteor_failure` says so.
+        with_spice: Whether to run SPICE, which takes ten seconds and then some 0.1 s per image.
+            Where its program fails, it is left out, and `spice_failure` says so.
         tokenize: What remembers results of the language's tokenizer; None calls that itself.
 
     Raises:
         ValueError: The two do not name the same images.
         MeteorUnavailableError: `with_meteor` where METEOR is not available, or not in this
             language.
+        SpiceUnavailableError: `with_spice`, likewise.
     """
     check_ids(references.ids, hypotheses)
     tokenize = tokenize or tokenizer(references.language)
@@ -283,7 +306,11 @@ def image_statistics(
     comparison = Comparison.of(
         CountedCaptions.of(captions), references.counted, references.captions, references.documents
     )
-    return _statistics(references, comparison, captions, references.texts, with_meteor)
+    statistics = _statistics(references, comparison, captions, references.texts, with_meteor)
+    if not with_spice:
+        return statistics
+    scores, failure = _spice_scores(references, captions)
+    return replace(statistics, spice=scores, spice_failure=failure)
 
 
 def human_statistics(
@@ -299,7 +326,7 @@ def human_statistics(
         with_meteor: As in `image_statistics`.
 
     Returns:
-        Statistics of each round; none where no image has two references.
+        Statistics of each round, without SPICE; none where no image has two references.
     """
     references = references.with_several_captions()
     first = offsets(references.captions)[:-1]
@@ -323,6 +350,7 @@ def score(
     hypotheses: Mapping[str, str],
     *,
     with_meteor: bool = True,
+    with_spice: bool = False,
     training_captions: Iterable[Sequence[str]] | None = None,
     language: str = ENGLISH,
 ) -> dict[str, float]:
@@ -332,6 +360,7 @@ def score(
         references: All reference captions of each image.
         hypotheses: One caption for each image of `references`.
         with_meteor: As in `image_statistics`.
+        with_spice: As in `image_statistics`.
         training_captions: Captions of each image of the train split, for `cider_d_train_idf` and
             `novel_captions`.
         language: As in `TokenizedReferences.of`.
@@ -339,6 +368,7 @@ def score(
     Raises:
         ValueError: See `check_images`; or the language is unknown.
         MeteorUnavailableError: `with_meteor` where METEOR is not available.
+        SpiceUnavailableError: `with_spice` where SPICE is not available.
 
     Example:
         >>> references = {"1.jpg": ["A dog runs.", "The dog."]}
@@ -350,7 +380,9 @@ def score(
     tokenized = TokenizedReferences.of(
         references, training_captions=training_captions, language=language
     )
-    return image_statistics(tokenized, hypotheses, with_meteor=with_meteor).corpus()
+    return image_statistics(
+        tokenized, hypotheses, with_meteor=with_meteor, with_spice=with_spice
+    ).corpus()
 
 
 def _statistics(
@@ -414,6 +446,19 @@ def _meteor_counts(
             f"{error} at image {references.ids[error.row]}: its caption has {words[0]} words, its "
             f"longest reference {max(words[1:])}"
         )
+
+
+def _spice_scores(
+    references: TokenizedReferences, captions: Sequence[str]
+) -> tuple[np.ndarray | None, str]:
+    """SPICE of each image, or why there is none."""
+    spice.check_language(references.language)
+    try:
+        return spice.image_scores(list(zip(captions, references.texts, strict=True))), ""
+    except spice.SpiceImageError as error:
+        return None, f"{error}, at image {references.ids[error.row]}"
+    except spice.SpiceProgramError as error:
+        return None, str(error)
 
 
 def _rows(values: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:

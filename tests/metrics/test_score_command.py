@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.metrics.systems import HYPOTHESES, REFERENCES, SCORES
-from tfx_captioner.metrics import meteor
+from tfx_captioner import spice_jars
+from tfx_captioner.metrics import meteor, spice
 from tfx_captioner.pipeline.commands import score as command
 from tfx_captioner.pipeline.errors import UserError
 
@@ -63,6 +65,75 @@ def test_command_says_why_meteor_is_missing(
     hypotheses = write(tmp_path / "hypotheses.json", HYPOTHESES)
     assert run_command("--references", references, "--hypotheses", hypotheses) == 0
     assert "METEOR is not available: there is no Java." in capsys.readouterr().out
+
+
+@pytest.fixture
+def spice_program(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """In place of SPICE's program and what it needs; what happened."""
+    happened: list[str] = []
+    monkeypatch.setattr(spice, "check_program", lambda: None)
+    monkeypatch.setattr(spice, "unavailable_reason", lambda language: None)
+    monkeypatch.setattr(spice_jars, "fetch", lambda say: happened.append("fetched"))
+
+    def score(images: Any) -> np.ndarray:
+        happened.append("scored")
+        return np.full(len(images), 0.25)
+
+    monkeypatch.setattr(spice, "image_scores", score)
+    return happened
+
+
+def test_spice_where_it_is_asked_for(
+    tmp_path: Path,
+    references: Path,
+    capsys: pytest.CaptureFixture[str],
+    spice_program: list[str],
+) -> None:
+    hypotheses, out = write(tmp_path / "hypotheses.json", HYPOTHESES), tmp_path / "scores.json"
+    arguments = ("--references", references, "--hypotheses", hypotheses, "--no-meteor")
+    assert run_command(*arguments) == 0
+    assert "SPICE" not in capsys.readouterr().out
+    assert spice_program == []
+    assert run_command(*arguments, "--spice", "--json", out) == 0
+    assert "25.00" in capsys.readouterr().out
+    assert json.loads(out.read_text())["SPICE"] == 0.25
+    assert spice_program == ["fetched", "scored"]
+
+
+def test_without_its_jars_spice_is_not_available_and_the_rest_is(
+    tmp_path: Path,
+    references: Path,
+    capsys: pytest.CaptureFixture[str],
+    spice_program: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(say: Any) -> None:
+        raise spice_jars.SpiceJarsError("https://x/models.jar cannot be fetched: timed out")
+
+    monkeypatch.setattr(spice_jars, "fetch", fail)
+    hypotheses, out = write(tmp_path / "hypotheses.json", HYPOTHESES), tmp_path / "scores.json"
+    arguments = ("--references", references, "--hypotheses", hypotheses, "--no-meteor")
+    assert run_command(*arguments, "--spice", "--json", out) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "SPICE is not available: https://x/models.jar cannot be fetched: timed out." in printed
+    written = json.loads(out.read_text())
+    assert "SPICE" not in written
+    assert written["CIDEr"] == pytest.approx(SCORES["cider_d"], rel=1e-12)
+    assert spice_program == []
+
+
+def test_nothing_is_fetched_for_a_language_without_spice(
+    tmp_path: Path,
+    references: Path,
+    capsys: pytest.CaptureFixture[str],
+    spice_program: list[str],
+) -> None:
+    hypotheses = write(tmp_path / "hypotheses.json", HYPOTHESES)
+    arguments = ("--references", references, "--hypotheses", hypotheses, "--no-meteor")
+    assert run_command(*arguments, "--spice", "--language", "de") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "SPICE is not available: SPICE's program has parser and synonyms of English" in printed
+    assert spice_program == []
 
 
 @pytest.mark.parametrize(
